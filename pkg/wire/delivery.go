@@ -1,0 +1,188 @@
+// Package wire turns Hookline's words into the protobuf values of Kafka records and back. Decoders accept any bytes:
+// they return an error for what is not a valid record and never panic. Strings and byte slices of a decoded value are
+// its own.
+package wire
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/hookline/hookline/pkg/webhook"
+	hooklinev1 "github.com/hookline/hookline/proto/hookline/v1"
+)
+
+// DeadLetter is the value of a dead-letters record.
+type DeadLetter struct {
+	Delivery   webhook.Delivery
+	Reason     webhook.Reason
+	StatusCode int
+	Error      webhook.ErrorClass
+	Response   []byte
+}
+
+// EncodeDelivery makes the value of a deliveries record.
+func EncodeDelivery(d *webhook.Delivery) []byte { return marshal(deliveryMessage(d)) }
+
+// DecodeDelivery reads the value of a deliveries record.
+func DecodeDelivery(value []byte) (*webhook.Delivery, error) {
+	m, err := unmarshalDelivery(value)
+	if err != nil {
+		return nil, err
+	}
+	return deliveryFrom(m)
+}
+
+// EncodeRetry makes the value of a retries record.
+func EncodeRetry(r *webhook.Retry) []byte {
+	m := deliveryMessage(&r.Delivery)
+	m.DelayMs = r.Delay.Milliseconds()
+	m.Reason = string(r.Reason)
+	return marshal(m)
+}
+
+// DecodeRetry reads the value of a retries record.
+func DecodeRetry(value []byte) (*webhook.Retry, error) {
+	m, err := unmarshalDelivery(value)
+	if err != nil {
+		return nil, err
+	}
+	d, err := deliveryFrom(m)
+	if err != nil {
+		return nil, err
+	}
+	return &webhook.Retry{Delivery: *d, Delay: time.Duration(m.GetDelayMs()) * time.Millisecond, Reason: webhook.Reason(m.GetReason())}, nil
+}
+
+// EncodeDeadLetter makes the value of a dead-letters record.
+func EncodeDeadLetter(l *DeadLetter) []byte {
+	m := deliveryMessage(&l.Delivery)
+	m.Reason = string(l.Reason)
+	m.LastResponse = &hooklinev1.LastResponse{StatusCode: int32(l.StatusCode), Error: string(l.Error), Body: l.Response}
+	return marshal(m)
+}
+
+// DecodeDeadLetter reads the value of a dead-letters record.
+func DecodeDeadLetter(value []byte) (*DeadLetter, error) {
+	m, err := unmarshalDelivery(value)
+	if err != nil {
+		return nil, err
+	}
+	d, err := deliveryFrom(m)
+	if err != nil {
+		return nil, err
+	}
+	last := m.GetLastResponse()
+	return &DeadLetter{
+		Delivery: *d, Reason: webhook.Reason(m.GetReason()),
+		StatusCode: int(last.GetStatusCode()), Error: webhook.ErrorClass(last.GetError()), Response: last.GetBody(),
+	}, nil
+}
+
+func unmarshalDelivery(value []byte) (*hooklinev1.Delivery, error) {
+	m := new(hooklinev1.Delivery)
+	if err := proto.Unmarshal(value, m); err != nil {
+		return nil, fmt.Errorf("decode delivery: %w", err)
+	}
+	return m, nil
+}
+
+func deliveryMessage(d *webhook.Delivery) *hooklinev1.Delivery {
+	return &hooklinev1.Delivery{
+		DeliveryId:       d.ID[:],
+		Generation:       d.Generation,
+		Trip:             d.Trip,
+		Attempts:         d.Attempts,
+		SubscriptionId:   d.SubscriptionID,
+		Profile:          d.Profile,
+		ProfileVersion:   d.ProfileVersion,
+		CreatedAtUnixMs:  unixMilli(d.CreatedAt),
+		Trigger:          string(d.Trigger),
+		ConfigOffset:     d.ConfigOffset,
+		Event:            EventMessage(&d.Event),
+		SourceTopic:      d.Event.Source.Topic,
+		SourcePartition:  d.Event.Source.Partition,
+		SourceOffset:     d.Event.Source.Offset,
+		RecordedAtUnixMs: unixMilli(d.Event.RecordedAt),
+		Traceparent:      d.Event.Trace.Parent,
+		Tracestate:       d.Event.Trace.State,
+	}
+}
+
+func deliveryFrom(m *hooklinev1.Delivery) (*webhook.Delivery, error) {
+	id, err := uuid.FromBytes(m.GetDeliveryId())
+	if err != nil {
+		return nil, fmt.Errorf("decode delivery: id: %w", err)
+	}
+	if m.GetEvent() == nil || m.GetSubscriptionId() == "" {
+		return nil, errors.New("decode delivery: no event or no subscription")
+	}
+	event := EventFrom(m.GetEvent())
+	event.Source = webhook.Position{Topic: m.GetSourceTopic(), Partition: m.GetSourcePartition(), Offset: m.GetSourceOffset()}
+	event.RecordedAt = fromUnixMilli(m.GetRecordedAtUnixMs())
+	event.Trace = webhook.TraceContext{Parent: m.GetTraceparent(), State: m.GetTracestate()}
+	return &webhook.Delivery{
+		ID:             id,
+		Generation:     m.GetGeneration(),
+		Trip:           m.GetTrip(),
+		Attempts:       m.GetAttempts(),
+		SubscriptionID: m.GetSubscriptionId(),
+		Profile:        m.GetProfile(),
+		ProfileVersion: m.GetProfileVersion(),
+		CreatedAt:      fromUnixMilli(m.GetCreatedAtUnixMs()),
+		Trigger:        webhook.Trigger(m.GetTrigger()),
+		ConfigOffset:   m.GetConfigOffset(),
+		Event:          event,
+	}, nil
+}
+
+// EventMessage is the protobuf form of what the producer stated of an event.
+func EventMessage(e *webhook.Event) *hooklinev1.Event {
+	m := &hooklinev1.Event{
+		EventId: e.ID, EventType: e.Type, Tenant: e.Tenant, OrderingKey: e.OrderingKey, Metadata: e.Metadata, Data: e.Data,
+	}
+	if !e.Timestamp.IsZero() {
+		m.EventTimestamp = timestamppb.New(e.Timestamp)
+	}
+	return m
+}
+
+// EventFrom reads [EventMessage]. It validates nothing: package event does, for what comes from outside.
+func EventFrom(m *hooklinev1.Event) webhook.Event {
+	e := webhook.Event{
+		ID: m.GetEventId(), Type: m.GetEventType(), Tenant: m.GetTenant(), OrderingKey: m.GetOrderingKey(),
+		Metadata: m.GetMetadata(), Data: m.GetData(),
+	}
+	if m.GetEventTimestamp() != nil {
+		e.Timestamp = m.GetEventTimestamp().AsTime()
+	}
+	return e
+}
+
+// marshal cannot fail for messages built here: they have no required fields, and their strings come from validated or
+// decoded values.
+func marshal(m proto.Message) []byte {
+	b, err := proto.Marshal(m)
+	if err != nil {
+		panic(fmt.Sprintf("marshal %T: %v", m, err))
+	}
+	return b
+}
+
+func unixMilli(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+func fromUnixMilli(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms).UTC()
+}
