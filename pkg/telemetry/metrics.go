@@ -9,8 +9,9 @@ import (
 	"go.opentelemetry.io/otel/metric"
 )
 
-// Metrics are all of Hookline's metrics. Their Prometheus names are the names below with dots as underscores and, for
-// counters, _total.
+// Metrics are all of Hookline's metrics. Their Prometheus names are the names given in [NewMetrics] with dots as
+// underscores, then the unit where one is set, then _total for counters. Some of them are part of the outside interface:
+// a test holds the names that Prometheus sees.
 type Metrics struct {
 	Events            metric.Int64Counter       // outcome: routed, unmatched, rejected
 	Rejected          metric.Int64Counter       // topic, reason
