@@ -1,0 +1,132 @@
+package snapshot
+
+import (
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/hookline/hookline/pkg/webhook"
+	"github.com/hookline/hookline/pkg/wire"
+)
+
+// state is everything applied so far. The values in its maps are never changed, only replaced.
+type state struct {
+	offset        int64
+	tenants       map[string]*webhook.Tenant
+	subscriptions map[string]*webhook.Subscription
+	secrets       map[string]*webhook.Secret
+	keys          map[string]*webhook.APIKey
+	keysByHash    map[[32]byte]*webhook.APIKey
+	indexes       map[string]*index // by tenant
+}
+
+func newState() *state {
+	return &state{
+		offset:        -1,
+		tenants:       map[string]*webhook.Tenant{},
+		subscriptions: map[string]*webhook.Subscription{},
+		secrets:       map[string]*webhook.Secret{},
+		keys:          map[string]*webhook.APIKey{},
+		keysByHash:    map[[32]byte]*webhook.APIKey{},
+		indexes:       map[string]*index{},
+	}
+}
+
+// decode reads a record outside the lock. The change is nil for a record that says nothing.
+func decode(r *kgo.Record) (func(*state), error) {
+	if r.Attrs.IsControl() {
+		return nil, nil
+	}
+	kind, id, err := wire.ParseConfigKey(string(r.Key))
+	if err != nil {
+		return nil, err
+	}
+	if r.Value == nil {
+		return deletion(kind, id)
+	}
+	value, err := wire.DecodeConfig(r.Value)
+	if err != nil {
+		return nil, err
+	}
+	return replacement(kind, id, value)
+}
+
+func deletion(kind wire.Kind, id string) (func(*state), error) {
+	switch kind {
+	case wire.KindTenant:
+		return func(s *state) { delete(s.tenants, id) }, nil
+	case wire.KindSubscription:
+		return func(s *state) { s.setSubscription(id, nil) }, nil
+	case wire.KindSecret:
+		return func(s *state) { delete(s.secrets, id) }, nil
+	case wire.KindAPIKey:
+		return func(s *state) { s.setKey(id, nil) }, nil
+	default:
+		return nil, fmt.Errorf("unknown kind %q", kind)
+	}
+}
+
+// replacement holds the value to the key it stands under: a record under another's key could never be deleted.
+func replacement(kind wire.Kind, id string, value any) (func(*state), error) {
+	switch v := value.(type) {
+	case *webhook.Tenant:
+		if kind == wire.KindTenant && v.ID == id {
+			return func(s *state) { s.tenants[id] = v }, nil
+		}
+	case *webhook.Subscription:
+		if kind == wire.KindSubscription && v.ID == id {
+			return func(s *state) { s.setSubscription(id, v) }, nil
+		}
+	case *webhook.Secret:
+		if kind == wire.KindSecret && v.ID == id {
+			return func(s *state) { s.secrets[id] = v }, nil
+		}
+	case *webhook.APIKey:
+		if kind == wire.KindAPIKey && v.ID == id {
+			return func(s *state) { s.setKey(id, v) }, nil
+		}
+	}
+	return nil, fmt.Errorf("the value, a %T, does not belong to the key", value)
+}
+
+func (s *state) setSubscription(id string, now *webhook.Subscription) {
+	if before := s.subscriptions[id]; before != nil && routed(before) {
+		s.indexes[before.Tenant].remove(before)
+	}
+	if now == nil {
+		delete(s.subscriptions, id)
+		return
+	}
+	s.subscriptions[id] = now
+	if !routed(now) {
+		return
+	}
+	if s.indexes[now.Tenant] == nil {
+		s.indexes[now.Tenant] = newIndex()
+	}
+	s.indexes[now.Tenant].add(now)
+}
+
+// routed reports whether a subscription gets deliveries. A paused one does: they wait.
+func routed(sub *webhook.Subscription) bool {
+	return sub.Status == webhook.SubscriptionActive || sub.Status == webhook.SubscriptionPaused
+}
+
+func (s *state) setKey(id string, now *webhook.APIKey) {
+	// Another key may have taken over the hash since.
+	if before := s.keys[id]; before != nil && s.keysByHash[before.Hash] == before {
+		delete(s.keysByHash, before.Hash)
+	}
+	if now == nil {
+		delete(s.keys, id)
+		return
+	}
+	s.keys[id] = now
+	s.keysByHash[now.Hash] = now
+}
+
+func rejectedLabels(topic string) metric.MeasurementOption {
+	return metric.WithAttributeSet(attribute.NewSet(attribute.String("topic", topic), attribute.String("reason", "unreadable")))
+}
