@@ -89,13 +89,16 @@ func (c *Cluster) Client(opts ...kgo.Opt) (*kgo.Client, error) {
 	return cl, nil
 }
 
-// Group are the options of a member of the consumer group prefix+name: KIP-848 where the broker has it, otherwise cooperative
+// GroupID is the consumer group of a service.
+func (c *Cluster) GroupID(service string) string { return c.cfg.TopicPrefix + service }
+
+// Group are the options of a member of a service's consumer group: KIP-848 where the broker has it, otherwise cooperative
 // balancing; offsets are committed by the service alone.
 //
 // There is no instance id: under KIP-848 a killed static member locks its replacement out until its session ends.
-func (c *Cluster) Group(name string, topics ...string) []kgo.Opt {
+func (c *Cluster) Group(service string, topics ...string) []kgo.Opt {
 	return []kgo.Opt{
-		kgo.ConsumerGroup(c.cfg.TopicPrefix + name),
+		kgo.ConsumerGroup(c.GroupID(service)),
 		kgo.ConsumeTopics(topics...),
 		kgo.Balancers(kgo.CooperativeStickyBalancer()),
 		kgo.ServerSideBalancer(),
@@ -143,6 +146,29 @@ func (c *Cluster) WaitTopics(ctx context.Context, cl *kgo.Client, log *slog.Logg
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(pause):
+		}
+	}
+}
+
+// Watch asks the brokers every few seconds whether they are there, and tells set, until ctx ends.
+func (c *Cluster) Watch(ctx context.Context, cl *kgo.Client, set func(error)) {
+	const every, patience = 5 * time.Second, 4 * time.Second
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		asked, cancel := context.WithTimeout(ctx, patience)
+		err := cl.Ping(asked)
+		cancel()
+		if err != nil && ctx.Err() == nil {
+			err = fmt.Errorf("kafka does not answer: %w", err)
+		}
+		if ctx.Err() == nil {
+			set(err)
 		}
 	}
 }
