@@ -70,20 +70,25 @@ type Process struct {
 	Log     *slog.Logger
 	Health  *health.Health
 	Metrics http.Handler
+	// Listener is served instead of one on Config.AdminAddr. May be nil.
+	Listener net.Listener
 }
 
 // Run serves the admin address and runs the services until ctx ends and all of them have returned. Then, in this order: /readyz answers 503,
 // HOOKLINE_STOP_DELAY passes, the services drain, and only when the last has returned does the admin server close.
 func (p Process) Run(ctx context.Context, services ...Service) error {
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", p.Config.AdminAddr)
-	if err != nil {
-		return fmt.Errorf("listen on HOOKLINE_ADMIN_ADDR: %w", err)
+	if p.Listener == nil {
+		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", p.Config.AdminAddr)
+		if err != nil {
+			return fmt.Errorf("listen on HOOKLINE_ADMIN_ADDR: %w", err)
+		}
+		p.Listener = listener
 	}
-	p.Log.InfoContext(ctx, "admin", "addr", listener.Addr().String())
-	return p.run(ctx, listener, services)
+	p.Log.InfoContext(ctx, "admin", "addr", p.Listener.Addr().String())
+	return p.run(ctx, services)
 }
 
-func (p Process) run(ctx context.Context, listener net.Listener, services []Service) error {
+func (p Process) run(ctx context.Context, services []Service) error {
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
@@ -91,7 +96,7 @@ func (p Process) run(ctx context.Context, listener net.Listener, services []Serv
 	go func() {
 		// A process that cannot be watched must not go on.
 		defer stop()
-		served <- Serve(serving, p.Log, listener, p.admin(), time.Second)
+		served <- Serve(serving, p.Log, p.Listener, p.Admin(), time.Second)
 	}()
 
 	unhook := context.AfterFunc(ctx, func() {

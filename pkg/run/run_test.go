@@ -126,14 +126,15 @@ func newIdle() idle                      { return idle{make(chan struct{}), new(
 func (l idle) Accept() (net.Conn, error) { <-l.closed; return nil, net.ErrClosed }
 func (l idle) Close() error              { l.once.Do(func() { close(l.closed) }); return nil }
 func (idle) Addr() net.Addr              { return &net.TCPAddr{} }
-func process(h *health.Health) Process {
-	return Process{Log: slog.New(slog.DiscardHandler), Health: h, Metrics: http.NotFoundHandler()}
+
+func process(h *health.Health, admin net.Listener) Process {
+	return Process{Log: slog.New(slog.DiscardHandler), Health: h, Metrics: http.NotFoundHandler(), Listener: admin}
 }
 
 func TestTheProcessIsNotReadyBeforeItsServicesAreToldToStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := health.New()
-		p := process(h)
+		p := process(h, newIdle())
 		p.Config.StopDelay = 5 * time.Second
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
@@ -150,7 +151,7 @@ func TestTheProcessIsNotReadyBeforeItsServicesAreToldToStop(t *testing.T) {
 			}
 			return nil
 		}
-		if err := p.run(ctx, newIdle(), []Service{{"watch", watch}}); err != nil {
+		if err := p.Run(ctx, Service{"watch", watch}); err != nil {
 			t.Error(err)
 		}
 	})
@@ -159,13 +160,13 @@ func TestTheProcessIsNotReadyBeforeItsServicesAreToldToStop(t *testing.T) {
 func TestAProcessEndsWithItsServicesAndCanBeStoppedBeforeTheyStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broken := errors.New("broken")
-		err := process(health.New()).run(t.Context(), newIdle(), []Service{{"api", func(context.Context) error { return broken }}})
+		err := process(health.New(), newIdle()).Run(t.Context(), Service{"api", func(context.Context) error { return broken }})
 		if !errors.Is(err, broken) {
 			t.Errorf("error is %v", err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if err := process(health.New()).run(ctx, newIdle(), []Service{{"api", until(0)}}); err != nil {
+		if err := process(health.New(), newIdle()).Run(ctx, Service{"api", until(0)}); err != nil {
 			t.Errorf("stopped before the start: %v", err)
 		}
 	})
@@ -175,7 +176,7 @@ func TestTheServicesStopWhenTheAdminAddressFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		admin := newIdle()
 		time.AfterFunc(time.Minute, func() { _ = admin.Close() })
-		err := process(health.New()).run(t.Context(), admin, []Service{{"api", until(0)}})
+		err := process(health.New(), admin).Run(t.Context(), Service{"api", until(0)})
 		if !errors.Is(err, net.ErrClosed) {
 			t.Errorf("error is %v", err)
 		}
@@ -187,7 +188,7 @@ func TestTheAdminAddressAnswersWhileTheServicesDrain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := process(health.New())
+	p := process(health.New(), listener)
 	p.Config.PProf = true
 	p.Metrics = http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -215,7 +216,7 @@ func TestTheAdminAddressAnswersWhileTheServicesDrain(t *testing.T) {
 		answers("/livez", http.StatusOK)
 		return nil
 	}
-	if err := p.run(ctx, listener, []Service{{"service", service}}); err != nil {
+	if err := p.Run(ctx, Service{"service", service}); err != nil {
 		t.Error(err)
 	}
 }

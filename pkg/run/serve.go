@@ -42,8 +42,8 @@ func Serve(ctx context.Context, log *slog.Logger, listener net.Listener, handler
 	return nil
 }
 
-// admin answers /livez, /readyz, /metrics and, where asked for, /debug/pprof/.
-func (p Process) admin() http.Handler {
+// Admin answers /livez, /readyz, /metrics and, where asked for, /debug/pprof/.
+func (p Process) Admin() http.Handler {
 	mux := http.NewServeMux()
 	p.Health.Register(mux)
 	mux.Handle("GET /metrics", p.Metrics)
