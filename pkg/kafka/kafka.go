@@ -150,25 +150,30 @@ func (c *Cluster) WaitTopics(ctx context.Context, cl *kgo.Client, log *slog.Logg
 	}
 }
 
-// Watch asks the brokers every few seconds whether they are there, and tells set, until ctx ends.
+// Watch asks the brokers whether they are there, and tells set, until ctx ends: seldom while they answer, often while
+// they do not.
 func (c *Cluster) Watch(ctx context.Context, cl *kgo.Client, set func(error)) {
-	const every, patience = 5 * time.Second, 4 * time.Second
-	ticker := time.NewTicker(every)
-	defer ticker.Stop()
+	const seldom, often, patience = 15 * time.Second, 2 * time.Second, 5 * time.Second
+	timer := time.NewTimer(seldom)
+	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
+		case <-timer.C:
 		}
 		asked, cancel := context.WithTimeout(ctx, patience)
 		err := cl.Ping(asked)
 		cancel()
-		if err != nil && ctx.Err() == nil {
-			err = fmt.Errorf("kafka does not answer: %w", err)
+		if ctx.Err() != nil {
+			return
 		}
-		if ctx.Err() == nil {
-			set(err)
+		if err != nil {
+			set(fmt.Errorf("kafka does not answer: %w", err))
+			timer.Reset(often)
+		} else {
+			set(nil)
+			timer.Reset(seldom)
 		}
 	}
 }

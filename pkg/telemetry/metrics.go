@@ -66,6 +66,15 @@ func Label(key, value string) metric.MeasurementOption {
 	return metric.WithAttributeSet(attribute.NewSet(attribute.String(key, value)))
 }
 
+// Labels makes the attribute set of pairs of keys and values.
+func Labels(pairs ...string) metric.MeasurementOption {
+	attributes := make([]attribute.KeyValue, 0, len(pairs)/2)
+	for i := 0; i+1 < len(pairs); i += 2 {
+		attributes = append(attributes, attribute.String(pairs[i], pairs[i+1]))
+	}
+	return metric.WithAttributeSet(attribute.NewSet(attributes...))
+}
+
 type builder struct {
 	meter metric.Meter
 	err   error

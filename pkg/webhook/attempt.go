@@ -104,6 +104,7 @@ const (
 	ReasonRate        Reason = "rate"
 	ReasonBreaker     Reason = "breaker"
 	ReasonPaused      Reason = "paused"
+	ReasonConfig      Reason = "config" // the worker's config snapshot lacks something the delivery needs
 	ReasonSecret      Reason = "secret" // the subscription's secret cannot be read yet
 	ReasonShutdown    Reason = "shutdown"
 	ReasonManual      Reason = "manual" // asked for: redelivery, retry now
