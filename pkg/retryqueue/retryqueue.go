@@ -1,0 +1,363 @@
+// Package retryqueue is the timer index of the retries topic: in Redis, for each partition, which trip is due when, at
+// which offset its record is, and up to which offset the topic has been applied. It holds no payload and no truth: the
+// topic is the truth, and everything here can be built from it again. When to apply, fire and rebuild is the
+// scheduler's matter.
+//
+// Keys of partition 7, under the topic prefix; the hash tag keeps them on one node of a Redis Cluster, and every script
+// is given all the keys it touches:
+//
+//	hookline.retries:{7}:due        sorted set: compact trip → due time in ms, or the end of its lease
+//	hookline.retries:{7}:off        the offset that has been applied
+//	hookline.retries:{7}:job:<b>    4,096 hashes: compact trip → offset of its record
+//
+// The hashes are small so that Redis keeps them as listpacks: one large hash would cost as much again as the sorted set.
+// Measured with Redis 7.0.15 and 1,000,000 waiting: 168 bytes each with 12 partitions, 153 with one and 178 with 64,
+// all of Redis's used memory counted; with one hash a partition it was 235.
+package retryqueue
+
+import (
+	"context"
+	"embed"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/hookline/hookline/pkg/webhook"
+)
+
+// None is the offset of an index to which nothing has been applied.
+const None int64 = -1
+
+// MaxOps and MaxClaim bound one round trip: Redis serves nobody else while a script runs.
+const (
+	MaxOps   = 2000
+	MaxClaim = 1000
+)
+
+// buckets is how many hashes hold the pointers of one partition. It is part of the layout: changing it needs new keys.
+const buckets = 4096
+
+// ErrDamaged means that a trip waits without a pointer to its record. The partition must be reset and built again.
+var ErrDamaged = errors.New("the timer index is damaged: a waiting trip has no record")
+
+// MovedError means that an index does not stand where the caller thought: it was lost, went back in time, or somebody
+// else applied more. Nothing was changed.
+type MovedError struct {
+	Partition int32
+	// Offset is where the index stands, or [None].
+	Offset int64
+}
+
+func (e *MovedError) Error() string {
+	return fmt.Sprintf("the timer index of partition %d stands at offset %d", e.Partition, e.Offset)
+}
+
+// Op is what one record of the changelog does to the index.
+type Op struct {
+	Trip webhook.Trip
+	// Remove is set for a tombstone; Due and Offset are then unused.
+	Remove bool
+	Due    time.Time
+	Offset int64
+}
+
+// Claim is a number of due trips leased to the caller.
+type Claim struct {
+	// Token names the lease.
+	Token   int64
+	Entries []Entry
+	// Now is Redis's clock at the claim, the only clock that says what is due.
+	Now time.Time
+	// Waiting counts all trips of the partition, leased ones too.
+	Waiting int64
+	// Next is when the next trip is due or a lease ends; it is before Now while more is due. Zero where nothing waits.
+	Next time.Time
+}
+
+// Entry is one leased trip and the offset of its record.
+type Entry struct {
+	Trip   webhook.Trip
+	Offset int64
+}
+
+// Index is the timer index of every partition. All methods may be called concurrently; they block for a round trip or
+// two. An error that is neither a [MovedError] nor [ErrDamaged] means that Redis could not be asked, and what was to be
+// done may or may not have been done: every method can be called again.
+type Index struct {
+	client   redis.UniversalClient
+	prefix   string
+	embedded bool
+}
+
+//go:embed lua/*.lua
+var sources embed.FS
+
+var (
+	applyScript    = script("apply")
+	claimScript    = script("claim")
+	pointersScript = script("pointers")
+	ackScript      = script("ack")
+	resetScript    = script("reset")
+	statsScript    = script("stats")
+)
+
+func script(name string) *redis.Script {
+	source, err := sources.ReadFile("lua/" + name + ".lua")
+	if err != nil {
+		panic(err) // the file is embedded above
+	}
+	return redis.NewScript(string(source))
+}
+
+// Close ends the connections. The index stays as it is.
+func (x *Index) Close() error { return x.client.Close() }
+
+// Ping reports whether Redis answers.
+func (x *Index) Ping(ctx context.Context) error {
+	if err := x.client.Ping(ctx).Err(); err != nil {
+		return fmt.Errorf("ping redis: %w", err)
+	}
+	return nil
+}
+
+// Offset is the offset up to which the partition has been applied, or [None].
+func (x *Index) Offset(ctx context.Context, partition int32) (int64, error) {
+	text, err := x.client.Get(ctx, x.offKey(partition)).Result()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return None, fmt.Errorf("read offset of timer index %d: %w", partition, err)
+	}
+	return parseOffset(text)
+}
+
+// Apply changes the index by at most [MaxOps] records, in their order, and sets its offset to last. Where its offset is
+// not expected it changes nothing and returns a [MovedError]; so a call that is repeated because its reply was lost
+// finds the index moved to last.
+func (x *Index) Apply(ctx context.Context, partition int32, expected, last int64, ops []Op) error {
+	if len(ops) > MaxOps {
+		return fmt.Errorf("apply to timer index %d: %d operations are more than %d", partition, len(ops), MaxOps)
+	}
+	keys := make([]string, 0, 2+len(ops))
+	keys = append(keys, x.dueKey(partition), x.offKey(partition))
+	args := make([]any, 0, 2+3*len(ops))
+	args = append(args, offsetText(expected), offsetText(last))
+	for _, op := range ops {
+		member := op.Trip.Compact()
+		keys = append(keys, x.bucketKey(partition, member))
+		if op.Remove {
+			args = append(args, member, "", "")
+		} else {
+			args = append(args, member, op.Due.UnixMilli(), op.Offset)
+		}
+	}
+	return x.compareAndDo(ctx, "apply to", applyScript, partition, keys, args)
+}
+
+// Reset empties the index of a partition, if its offset is the expected one; otherwise it returns a [MovedError].
+func (x *Index) Reset(ctx context.Context, partition int32, expected int64) error {
+	keys := make([]string, 0, 2+buckets)
+	keys = append(keys, x.dueKey(partition), x.offKey(partition))
+	for b := range buckets {
+		keys = append(keys, x.numberedBucketKey(partition, b))
+	}
+	return x.compareAndDo(ctx, "reset", resetScript, partition, keys, []any{offsetText(expected)})
+}
+
+func (x *Index) compareAndDo(ctx context.Context, what string, s *redis.Script, partition int32, keys []string, args []any) error {
+	reply, err := s.Run(ctx, x.client, keys, args...).Slice()
+	if err != nil {
+		return fmt.Errorf("%s timer index %d: %w", what, partition, err)
+	}
+	r := replyOf(reply)
+	if done, have := r.int(0), r.text(1); done == 0 && r.err == nil {
+		offset, err := parseOffset(have)
+		if err != nil {
+			return err
+		}
+		return &MovedError{Partition: partition, Offset: offset}
+	}
+	return r.failed(what, partition)
+}
+
+// Claim leases up to n due trips to the caller, at most [MaxClaim], in the order of their due times. A trip that is not
+// acknowledged before the lease ends is due again. applied is the offset that the caller has applied: an index that is
+// behind it has been lost or has gone back in time, and is answered with a [MovedError]. With n = 0 it only looks.
+func (x *Index) Claim(ctx context.Context, partition int32, n int, lease time.Duration, applied int64) (Claim, error) {
+	keys := []string{x.dueKey(partition), x.offKey(partition)}
+	reply, err := claimScript.Run(ctx, x.client, keys, min(n, MaxClaim), lease.Milliseconds(), applied).Slice()
+	if err != nil {
+		return Claim{}, fmt.Errorf("claim from timer index %d: %w", partition, err)
+	}
+	r := replyOf(reply)
+	if r.int(0) == 0 && r.err == nil {
+		offset, err := parseOffset(r.text(1))
+		if err != nil {
+			return Claim{}, err
+		}
+		return Claim{}, &MovedError{Partition: partition, Offset: offset}
+	}
+	claim := Claim{Now: time.UnixMilli(r.int(1)), Token: r.int(2), Waiting: r.int(3), Next: r.time(4)}
+	if err := r.failed("claim from", partition); err != nil || len(reply) == 5 {
+		return claim, err
+	}
+	members := make([]string, 0, len(reply)-5)
+	for i := 5; i < len(reply); i++ {
+		members = append(members, r.text(i))
+	}
+	if r.err != nil {
+		return Claim{}, r.failed("claim from", partition)
+	}
+	claim.Entries, err = x.entries(ctx, partition, claim.Token, members)
+	return claim, err
+}
+
+// entries looks up where the records of claimed members are. A member that has gone since is left out.
+func (x *Index) entries(ctx context.Context, partition int32, token int64, members []string) ([]Entry, error) {
+	keys, args := x.memberArgs(partition, token, members)
+	reply, err := pointersScript.Run(ctx, x.client, keys, args...).Slice()
+	if err != nil {
+		return nil, fmt.Errorf("look up records in timer index %d: %w", partition, err)
+	}
+	r := replyOf(reply)
+	entries := make([]Entry, 0, len(members))
+	for i, member := range members {
+		switch pointer := r.text(i); pointer {
+		case "":
+		case "?":
+			return nil, ErrDamaged
+		default:
+			trip, err := webhook.ParseCompact([]byte(member))
+			if err != nil {
+				return nil, errors.Join(ErrDamaged, err)
+			}
+			offset, err := strconv.ParseInt(pointer, 10, 64)
+			if err != nil {
+				return nil, errors.Join(ErrDamaged, err)
+			}
+			entries = append(entries, Entry{Trip: trip, Offset: offset})
+		}
+	}
+	return entries, r.failed("look up records in", partition)
+}
+
+// Ack removes trips of a claim for good, where they are still under its lease, and says how many were.
+func (x *Index) Ack(ctx context.Context, partition int32, token int64, trips []webhook.Trip) (int, error) {
+	if len(trips) == 0 {
+		return 0, nil
+	}
+	members := make([]string, len(trips))
+	for i, trip := range trips {
+		members[i] = string(trip.Compact())
+	}
+	keys, args := x.memberArgs(partition, token, members)
+	removed, err := ackScript.Run(ctx, x.client, keys, args...).Int()
+	if err != nil {
+		return 0, fmt.Errorf("acknowledge in timer index %d: %w", partition, err)
+	}
+	return removed, nil
+}
+
+func (x *Index) memberArgs(partition int32, token int64, members []string) ([]string, []any) {
+	keys := make([]string, 0, 1+len(members))
+	keys = append(keys, x.dueKey(partition))
+	args := make([]any, 0, 1+len(members))
+	args = append(args, token)
+	for _, member := range members {
+		keys = append(keys, x.bucketKey(partition, []byte(member)))
+		args = append(args, member)
+	}
+	return keys, args
+}
+
+func (x *Index) dueKey(partition int32) string { return x.key(partition, "due") }
+func (x *Index) offKey(partition int32) string { return x.key(partition, "off") }
+
+// bucketKey spreads members by the first bytes of the delivery id, which is a hash.
+func (x *Index) bucketKey(partition int32, member []byte) string {
+	return x.numberedBucketKey(partition, int(binary.BigEndian.Uint16(member))%buckets)
+}
+
+func (x *Index) numberedBucketKey(partition int32, b int) string {
+	return x.key(partition, "job:"+strconv.FormatInt(int64(b), 16))
+}
+
+func (x *Index) key(partition int32, name string) string {
+	return x.prefix + "retries:{" + strconv.Itoa(int(partition)) + "}:" + name
+}
+
+func offsetText(offset int64) string {
+	if offset == None {
+		return ""
+	}
+	return strconv.FormatInt(offset, 10)
+}
+
+func parseOffset(text string) (int64, error) {
+	if text == "" {
+		return None, nil
+	}
+	offset, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return None, errors.Join(ErrDamaged, fmt.Errorf("read offset of a timer index: %w", err))
+	}
+	return offset, nil
+}
+
+// reply reads a script's answer and keeps the first thing that is not as the script writes it.
+type reply struct {
+	values []any
+	err    error
+}
+
+func replyOf(values []any) *reply { return &reply{values: values} }
+
+func (r *reply) int(i int) int64 {
+	if i < len(r.values) {
+		if v, ok := r.values[i].(int64); ok {
+			return v
+		}
+	}
+	r.unexpected(i)
+	return 0
+}
+
+func (r *reply) text(i int) string {
+	if i < len(r.values) {
+		if v, ok := r.values[i].(string); ok {
+			return v
+		}
+	}
+	r.unexpected(i)
+	return ""
+}
+
+// time reads a score, which Redis writes as text; the zero time for none.
+func (r *reply) time(i int) time.Time {
+	text := r.text(i)
+	if text == "" {
+		return time.Time{}
+	}
+	score, err := strconv.ParseFloat(text, 64)
+	if err != nil || math.Abs(score) > math.MaxInt64/2 {
+		r.unexpected(i)
+		return time.Time{}
+	}
+	return time.UnixMilli(int64(score))
+}
+
+func (r *reply) unexpected(i int) {
+	if r.err == nil {
+		r.err = fmt.Errorf("unexpected value %d in a reply of %d", i, len(r.values))
+	}
+}
+
+func (r *reply) failed(what string, partition int32) error {
+	if r.err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s timer index %d: %w", what, partition, r.err)
+}
