@@ -23,11 +23,13 @@ type Problem struct {
 	Errors   []FieldError `json:"errors,omitempty"`
 }
 
-// FieldError is one thing wrong with a request: where (an RFC 6901 pointer into the body), a stable code, and a sentence.
+// FieldError is one thing wrong with a request: where (an RFC 6901 pointer into the body, or the name of a parameter of
+// the path, query or header), a stable code, and a sentence.
 type FieldError struct {
-	Pointer string `json:"pointer"`
-	Code    string `json:"code"`
-	Detail  string `json:"detail"`
+	Pointer   string `json:"pointer"`
+	Parameter string `json:"parameter,omitempty"`
+	Code      string `json:"code"`
+	Detail    string `json:"detail"`
 }
 
 // Write answers a request with the problem. An empty Title becomes the text of the status.

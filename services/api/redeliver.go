@@ -1,0 +1,64 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/hookline/hookline/pkg/store"
+	"github.com/hookline/hookline/pkg/topic"
+	"github.com/hookline/hookline/pkg/webhook"
+	"github.com/hookline/hookline/pkg/wire"
+)
+
+// redeliver puts a new generation of a delivery on the retries topic, due at once. It answers only after Kafka has it.
+// Asking twice before the first is recorded makes the same generation and the same trip, which are delivered once.
+func (s *Service) redeliver(ctx context.Context, who caller, in *IDInput) (*deliveryOutput, error) {
+	row, err := s.delivery(ctx, who, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	if row.Status == webhook.Pending {
+		return nil, problem(http.StatusConflict, "delivery_pending", "the delivery is under way: it can be repeated when it has ended")
+	}
+	event, err := s.deps.Store.Event(ctx, who.Tenant, row.EventID)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, problem(http.StatusConflict, "event_gone", "the event is no longer kept, so there is nothing to deliver")
+	}
+	if err != nil {
+		return nil, err
+	}
+	again := nextGeneration(&row, event)
+	if _, err := s.produce(ctx, retryRecord(s.deps.Kafka.Topics.Retries, again)); err != nil {
+		s.log.WarnContext(ctx, "redelivery is not accepted", "delivery", row.ID, "error", err)
+		return nil, unavailable("kafka_unavailable", "Kafka did not acknowledge the redelivery; ask again")
+	}
+	s.log.InfoContext(ctx, "redelivery", "tenant", row.Tenant, "delivery", row.ID, "generation", again.Generation, "api_key", who.KeyID)
+
+	row.Generation, row.Trigger, row.Status, row.Reason = again.Generation, again.Trigger, webhook.Pending, webhook.ReasonManual
+	row.UpdatedAt, row.NextAttemptAt, row.AttemptCount = again.CreatedAt, again.CreatedAt, 0
+	return s.detail(ctx, &row)
+}
+
+// nextGeneration is the same delivery from the beginning: a new retry window, no attempts, the same identity.
+func nextGeneration(row *store.Delivery, event webhook.Event) *webhook.Delivery {
+	return &webhook.Delivery{
+		ID: row.ID, Generation: row.Generation + 1, Trip: 1, SubscriptionID: row.SubscriptionID,
+		Profile: row.Profile, ProfileVersion: row.ProfileVersion, CreatedAt: now(), Trigger: webhook.TriggerManual, Event: event,
+	}
+}
+
+func retryRecord(name string, d *webhook.Delivery) *kgo.Record {
+	record := &kgo.Record{
+		Topic: name, Key: []byte(d.Key().String()),
+		Value: wire.EncodeRetry(&webhook.Retry{Delivery: *d, Reason: webhook.ReasonManual}),
+	}
+	for key, value := range map[string]string{topic.HeaderTraceParent: d.Event.Trace.Parent, topic.HeaderTraceState: d.Event.Trace.State} {
+		if value != "" {
+			record.Headers = append(record.Headers, kgo.RecordHeader{Key: key, Value: []byte(value)})
+		}
+	}
+	return record
+}
