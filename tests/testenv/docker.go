@@ -61,7 +61,8 @@ func dockerPostgres() (string, func(), error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), containerStart)
 	defer cancel()
-	c, err := postgres.Run(ctx, image("TEST_POSTGRES_IMAGE", "postgres:16-alpine"), postgres.BasicWaitStrategies())
+	c, err := postgres.Run(ctx, image("TEST_POSTGRES_IMAGE", "postgres:16-alpine"),
+		testcontainers.WithWaitStrategyAndDeadline(2*time.Minute, wait.ForListeningPort("5432/tcp")))
 	if err != nil {
 		ender(c)()
 		return "", nil, err

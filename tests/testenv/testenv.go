@@ -122,12 +122,12 @@ func (s *server) find() (string, error) {
 			break
 		}
 		address, stop, err := way.open()
+		if stop != nil {
+			atEnd(stop)
+		}
 		if err != nil {
 			tried = append(tried, fmt.Errorf("%s: %w", way.backend, err))
 			continue
-		}
-		if stop != nil {
-			atEnd(stop)
 		}
 		if way.backend == "embedded" {
 			note("%s is embedded; NOT exercised: %s", s.name, s.lacks)
