@@ -107,6 +107,8 @@ type Service struct {
 	requests *gate
 	database *health.Condition
 	kafka    *health.Condition
+	// transport makes the requests of Send Test.
+	transport *http.Transport
 	// client is nil before Run has opened it.
 	client atomic.Pointer[kgo.Client]
 }
@@ -118,11 +120,12 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	}
 	s := &Service{
 		cfg: cfg, deps: deps,
-		log:      deps.Log.With("service", "api"),
-		keys:     newKeyring(deps.Store),
-		requests: newGate(),
-		database: deps.Health.Need("api: database", errors.New("starting")),
-		kafka:    deps.Health.Need("api: kafka", errors.New("starting")),
+		log:       deps.Log.With("service", "api"),
+		keys:      newKeyring(deps.Store),
+		requests:  newGate(),
+		transport: deps.Endpoint.Transport(),
+		database:  deps.Health.Need("api: database", errors.New("starting")),
+		kafka:     deps.Health.Need("api: kafka", errors.New("starting")),
 	}
 	s.relay = &relay{
 		outbox: deps.Store, publish: s.produce, topic: deps.Kafka.Topics.Config,
@@ -156,6 +159,7 @@ func (s *Service) Run(ctx context.Context) error {
 		return err
 	}
 	defer client.Close()
+	defer s.transport.CloseIdleConnections()
 	s.client.Store(client)
 	outliving, done := run.Outlive(ctx, s.cfg.DrainTimeout)
 	defer done()

@@ -30,7 +30,7 @@ const (
 	maxBody        = 256 << 10
 	bodyTimeout    = 10 * time.Second
 	requestTimeout = 15 * time.Second
-	answerTimeout  = 30 * time.Second
+	answerTimeout  = time.Minute
 )
 
 const bearer = "bearer"

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"net/http"
 
 	"github.com/google/uuid"
 
@@ -91,7 +92,9 @@ type Profiles interface {
 	Get(name string) (*profile.Profile, bool)
 }
 
-// EndpointChecker refuses endpoint URLs that may not be called: an *egress.Guard.
+// EndpointChecker refuses endpoint URLs that may not be called, and makes the transport of test requests, which
+// refuses addresses: an *egress.Guard.
 type EndpointChecker interface {
 	CheckURL(ctx context.Context, raw string) error
+	Transport() *http.Transport
 }

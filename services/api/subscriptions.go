@@ -69,7 +69,7 @@ type reasonInput struct {
 	IDInput
 	Body *struct {
 		Reason string `json:"reason,omitempty" nullable:"true" maxLength:"256" pattern:"^[^\\x00-\\x1f\\x7f]*$" doc:"Why, for people: it becomes the statusReason."`
-	}
+	} `nameHint:"SetStatus"`
 }
 
 type subscriptionOutput struct {
@@ -99,6 +99,9 @@ func (s *Service) registerSubscriptions(a huma.API) {
 		Summary: "Take events again"}, edit, s.setStatus(webhook.SubscriptionActive))
 	route(s, a, huma.Operation{OperationID: "disable-subscription", Method: http.MethodPost, Path: "/subscriptions/{id}/disable", Tags: tags,
 		Summary: "Take no events", Description: "Deliveries that wait end as CANCELLED."}, edit, s.setStatus(webhook.SubscriptionDisabled))
+	route(s, a, huma.Operation{OperationID: "test-subscription", Method: http.MethodPost, Path: "/subscriptions/{id}/test", Tags: tags,
+		Summary: "Send a test", Description: "One request with a sample event, in the subscription's own contract and with the header Hookline-Test, and what the receiver answered."},
+		edit, s.sendTest)
 }
 
 func (s *Service) createSubscription(ctx context.Context, who caller, in *struct{ Body createSubscription }) (*createdSubscriptionOutput, error) {
