@@ -73,11 +73,8 @@ func Load(target any, environ Environment) error {
 			problems = append(problems, text)
 		}
 	}
-	if len(problems) == 0 {
-		return nil
-	}
-	slices.Sort(problems)
-	return &Error{Problems: slices.Compact(problems)}
+	found := Problems{all: problems}
+	return found.Err()
 }
 
 const fileSuffix = "_FILE"
@@ -210,4 +207,26 @@ func flatten(err error) []string {
 		return problems
 	}
 	return []string{err.Error()}
+}
+
+// Problems collects what is wrong with several configurations. The zero value is empty.
+type Problems struct{ all []string }
+
+// Add takes over the problems of an error of [Load]; nil adds nothing.
+func (p *Problems) Add(err error) {
+	var wrong *Error
+	if errors.As(err, &wrong) {
+		p.all = append(p.all, wrong.Problems...)
+	} else if err != nil {
+		p.all = append(p.all, err.Error())
+	}
+}
+
+// Err is an [*Error] with each problem once, or nil.
+func (p *Problems) Err() error {
+	if len(p.all) == 0 {
+		return nil
+	}
+	slices.Sort(p.all)
+	return &Error{Problems: slices.Compact(p.all)}
 }

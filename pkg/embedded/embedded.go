@@ -117,6 +117,6 @@ func (l kafkaLog) Logf(level kfake.LogLevel, format string, args ...any) {
 	}
 	ctx := context.Background()
 	if l.log.Enabled(ctx, to) {
-		l.log.Log(ctx, to, fmt.Sprintf(format, args...))
+		l.log.Log(ctx, to, "broker", "says", fmt.Sprintf(format, args...))
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -36,7 +37,7 @@ func start(t *testing.T) *telemetry.Telemetry {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := tel.Shutdown(context.Background()); err != nil {
+		if err := tel.Shutdown(context.WithoutCancel(t.Context())); err != nil {
 			t.Error(err)
 		}
 	})
@@ -45,7 +46,7 @@ func start(t *testing.T) *telemetry.Telemetry {
 
 func scrape(tel *telemetry.Telemetry) string {
 	answer := httptest.NewRecorder()
-	tel.Handler.ServeHTTP(answer, httptest.NewRequest("GET", "/metrics", nil))
+	tel.Handler.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	return answer.Body.String()
 }
 
@@ -123,7 +124,7 @@ func TestWithoutAnExporterTheTraceContextIsPassedOn(t *testing.T) {
 func TestASpanIsAChildOfTheRecordsTrace(t *testing.T) {
 	recorder := tracetest.NewSpanRecorder()
 	provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder))
-	defer func() { _ = provider.Shutdown(context.Background()) }()
+	defer func() { _ = provider.Shutdown(context.WithoutCancel(t.Context())) }()
 	ctx, span := telemetry.StartConsumer(t.Context(), provider.Tracer("t"), "deliver", upstream)
 	out := telemetry.TraceContext(ctx)
 	span.End()

@@ -15,13 +15,13 @@ import (
 // StartConsumer starts the span of working on something that was read, as a child of the trace context that came with it.
 // Without one, or with one that is not valid, the parent is the span in ctx, if any.
 func StartConsumer(ctx context.Context, tracer trace.Tracer, name string, from webhook.TraceContext, attributes ...attribute.KeyValue) (context.Context, trace.Span) {
-	return tracer.Start(WithRemote(ctx, from), name, trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(attributes...))
+	return tracer.Start(WithRemote(ctx, from), name, trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(attributes...)) //nolint:spancheck // the caller ends it
 }
 
 // StartProducer starts the span of sending something on, as a child of the trace context that it belongs to: of the
 // attempt's request, or of a record written outside the span that read its cause.
 func StartProducer(ctx context.Context, tracer trace.Tracer, name string, from webhook.TraceContext, attributes ...attribute.KeyValue) (context.Context, trace.Span) {
-	return tracer.Start(WithRemote(ctx, from), name, trace.WithSpanKind(trace.SpanKindProducer), trace.WithAttributes(attributes...))
+	return tracer.Start(WithRemote(ctx, from), name, trace.WithSpanKind(trace.SpanKindProducer), trace.WithAttributes(attributes...)) //nolint:spancheck // the caller ends it
 }
 
 // WithRemote returns ctx with the trace context as the parent of the next span; ctx itself where the trace context is empty or not valid.
