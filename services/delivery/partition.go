@@ -1,0 +1,180 @@
+package delivery
+
+import (
+	"sync"
+	"time"
+
+	"github.com/hookline/hookline/pkg/offset"
+	"github.com/hookline/hookline/pkg/webhook"
+)
+
+// partition is what this worker holds of one partition of the deliveries topic while it owns it.
+type partition struct {
+	number  int32
+	tracker *offset.Tracker
+	recent  *recentTrips
+
+	mu        sync.Mutex
+	records   int
+	bytes     int
+	window    int
+	finished  int // since the last measure
+	rate      float64
+	paused    bool
+	revoked   bool
+	working   int // attempts that have begun
+	idle      chan struct{}
+	maxWindow int
+	maxBytes  int
+	end       int64 // the partition's end when it was last read
+}
+
+// minWindow is the least a window shrinks to.
+const minWindow = 256
+
+// windowTime is how much work a window holds: enough to keep the worker busy, little enough that what comes behind a
+// busy endpoint is seen soon.
+const windowTime = time.Second
+
+func newPartition(number int32, tracker *offset.Tracker, cfg Config, remembered int) *partition {
+	return &partition{
+		number: number, tracker: tracker, recent: newRecentTrips(remembered),
+		window: min(minWindow, cfg.WindowRecords), maxWindow: cfg.WindowRecords, maxBytes: cfg.WindowBytes,
+	}
+}
+
+// hold counts a record that was begun.
+func (p *partition) hold(size int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.records++
+	p.bytes += size
+}
+
+// finish marks a record as finished: its outcome is acknowledged by Kafka, or it needs none. It reports whether a paused
+// partition has room again.
+func (p *partition) finish(recordOffset int64, size int) (room bool) {
+	p.tracker.Finish(recordOffset)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.records--
+	p.bytes -= size
+	p.finished++
+	return p.paused && !p.fullLocked()
+}
+
+// seen notes the end of the partition.
+func (p *partition) seen(end int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.end = end
+}
+
+// lag is how many offsets lie between the lowest unfinished record and the partition's end.
+func (p *partition) lag() int64 {
+	at, _, _ := p.tracker.Commit()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return max(p.end-at, 0)
+}
+
+// full reports whether to stop reading the partition. Once it is paused, it stays so until half the window is free.
+func (p *partition) full() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.paused = p.fullLocked()
+	return p.paused
+}
+
+func (p *partition) fullLocked() bool {
+	records, bytes := p.window, p.maxBytes
+	if p.paused {
+		records, bytes = records/2, bytes/2
+	}
+	return p.records >= records || p.bytes >= bytes
+}
+
+// measure sets the window to about what the partition finishes in windowTime.
+func (p *partition) measure(elapsed time.Duration) {
+	if elapsed <= 0 {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := float64(p.finished) / elapsed.Seconds()
+	p.finished = 0
+	p.rate = max(now, p.rate+(now-p.rate)/4)
+	p.window = min(max(int(p.rate*windowTime.Seconds()), minWindow), p.maxWindow)
+}
+
+// beginWork reports whether an attempt may begin: not after the partition has been revoked.
+func (p *partition) beginWork() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.revoked {
+		return false
+	}
+	p.working++
+	return true
+}
+
+func (p *partition) endWork() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.working--
+	if p.working == 0 && p.idle != nil {
+		close(p.idle)
+		p.idle = nil
+	}
+}
+
+// revoke lets no further attempt begin; the channel closes when those that have begun are over.
+func (p *partition) revoke() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.revoked = true
+	idle := make(chan struct{})
+	if p.working == 0 {
+		close(idle)
+	} else {
+		p.idle = idle
+	}
+	return idle
+}
+
+// recentTrips is a bounded memory of trips, in two halves: when the younger one is full or old, the elder is forgotten.
+// It is used by the polling goroutine alone.
+//
+// It lives as long as the ownership of the partition: a later owner reads again what was not committed, and must not
+// take it for something it has already done.
+type recentTrips struct {
+	young, old map[webhook.Trip]struct{}
+	half       int
+	turned     time.Time
+}
+
+// rememberFor is how long a trip is remembered at least, as long as there is room.
+const rememberFor = 10 * time.Minute
+
+func newRecentTrips(limit int) *recentTrips {
+	return &recentTrips{young: map[webhook.Trip]struct{}{}, half: max(limit/2, 1)}
+}
+
+// add reports whether the trip is new.
+func (r *recentTrips) add(t webhook.Trip, now time.Time) bool {
+	if len(r.young) >= r.half || now.Sub(r.turned) >= rememberFor {
+		r.old = r.young
+		if now.Sub(r.turned) >= 2*rememberFor {
+			r.old = nil
+		}
+		r.young, r.turned = make(map[webhook.Trip]struct{}, len(r.old)), now
+	}
+	if _, seen := r.young[t]; seen {
+		return false
+	}
+	if _, seen := r.old[t]; seen {
+		return false
+	}
+	r.young[t] = struct{}{}
+	return true
+}

@@ -1,0 +1,102 @@
+package delivery
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/hookline/hookline/pkg/offset"
+	"github.com/hookline/hookline/pkg/webhook"
+)
+
+func testPartition() *partition {
+	return newPartition(0, offset.New(0, ""), Config{WindowRecords: 2000, WindowBytes: 10_000}, 100)
+}
+
+func TestAFullPartitionResumesWhenHalfItsWindowIsFree(t *testing.T) {
+	p := testPartition()
+	for o := range int64(minWindow) {
+		p.tracker.Begin(o)
+		p.hold(1)
+	}
+	if !p.full() {
+		t.Fatal("not full at its window")
+	}
+	for o := range int64(minWindow/2) - 1 {
+		p.finish(o, 1)
+	}
+	if p.finish(minWindow/2, 1) != false || !p.full() {
+		t.Fatal("has room while more than half is taken")
+	}
+	if !p.finish(minWindow/2+1, 1) || p.full() {
+		t.Fatal("has no room although half is free")
+	}
+}
+
+func TestAPartitionIsFullByBytesToo(t *testing.T) {
+	p := testPartition()
+	p.hold(10_000)
+	if !p.full() {
+		t.Fatal("not full at its bytes")
+	}
+}
+
+func TestAWindowFollowsTheRate(t *testing.T) {
+	p := testPartition()
+	for range 800 {
+		p.hold(1)
+		p.finish(0, 1)
+	}
+	p.measure(time.Second)
+	if p.window != 800 {
+		t.Fatalf("window %d after 800 records in a second", p.window)
+	}
+	for range 20 {
+		p.measure(time.Second)
+	}
+	if p.window != minWindow {
+		t.Fatalf("window %d after a quiet time, want %d", p.window, minWindow)
+	}
+}
+
+func TestARevokedPartitionBeginsNothingAndWaitsForWhatHasBegun(t *testing.T) {
+	p := testPartition()
+	if !p.beginWork() {
+		t.Fatal("may not begin")
+	}
+	idle := p.revoke()
+	if p.beginWork() {
+		t.Fatal("began after it was revoked")
+	}
+	select {
+	case <-idle:
+		t.Fatal("idle while an attempt is under way")
+	default:
+	}
+	p.endWork()
+	<-idle
+}
+
+func TestATripIsRememberedForTenMinutesWithinTheBound(t *testing.T) {
+	r := newRecentTrips(100)
+	now := time.UnixMilli(0)
+	trip := webhook.Trip{Delivery: uuid.New()}
+	next := trip
+	next.Number++
+	if !r.add(trip, now) || r.add(trip, now) || !r.add(next, now) {
+		t.Fatal("a trip is new once, and the next trip is another")
+	}
+	if r.add(trip, now.Add(rememberFor-time.Second)) {
+		t.Fatal("forgotten within ten minutes")
+	}
+	if !r.add(trip, now.Add(3*rememberFor)) {
+		t.Fatal("still remembered after half an hour")
+	}
+	for range 1000 {
+		r.add(webhook.Trip{Delivery: uuid.New()}, now)
+	}
+	if held := len(r.young) + len(r.old); held > 100 {
+		t.Fatalf("%d trips held, bound 100", held)
+	}
+}

@@ -1,0 +1,361 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/hookline/hookline/pkg/offset"
+	"github.com/hookline/hookline/pkg/run"
+	"github.com/hookline/hookline/pkg/topic"
+	"github.com/hookline/hookline/pkg/webhook"
+	"github.com/hookline/hookline/pkg/wire"
+)
+
+const (
+	pollRecords    = 500
+	commitInterval = 500 * time.Millisecond
+	// revokeTimeout bounds how long a rebalance waits for attempts under way. It is below the rebalance timeout of the
+	// group (60 s) and above the longest timeout of the built-in profiles (15 s).
+	revokeTimeout = 20 * time.Second
+	commitTimeout = 10 * time.Second
+)
+
+// session is one life of the Kafka clients: from joining the group until the service stops or the producer cannot go on.
+type session struct {
+	*Service
+	topics   topic.Names
+	consumer *kgo.Client
+	producer *kgo.Client
+	lanes    *lanes
+	// work outlives the stop signal by the drain timeout: attempts and outcomes under way use it.
+	work context.Context
+	// fail ends the session: the producer cannot go on.
+	fail context.CancelCauseFunc
+	// room wakes the polling goroutine when a full partition has room again.
+	room chan struct{}
+
+	mu         sync.Mutex
+	partitions map[int32]*partition
+}
+
+// item is a delivery record on its way through the worker.
+type item struct {
+	part     *partition
+	offset   int64
+	size     int
+	delivery *webhook.Delivery
+	lane     *lane
+	queuedAt time.Time
+	// try is the number of the request within the attempt, from 1.
+	try uint32
+}
+
+// session consumes until ctx ends (nil) or the clients cannot go on (the error).
+func (s *Service) session(ctx context.Context) error {
+	work, stopWork := run.Outlive(ctx, s.cfg.DrainTimeout)
+	defer stopWork()
+	running, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	ss := &session{
+		Service: s, topics: s.deps.Kafka.Topics, work: work, fail: fail,
+		room: make(chan struct{}, 1), partitions: map[int32]*partition{},
+	}
+	ss.lanes = newLanes(s.cfg.MaxInflight, s.cfg.EndpointInflight, func(it *item) { go ss.run(it) })
+	if err := ss.open(); err != nil {
+		return err
+	}
+	s.kafka.Set(nil)
+	var helpers sync.WaitGroup
+	helpers.Go(func() { ss.tick(running) })
+	helpers.Go(func() { s.deps.Kafka.Watch(running, ss.producer, s.kafka.Set) })
+	ss.poll(running)
+	helpers.Wait()
+	ss.drain()
+	ss.consumer.CloseAllowingRebalance()
+	ss.producer.Close()
+	if ctx.Err() != nil {
+		return nil
+	}
+	return context.Cause(running)
+}
+
+func (ss *session) open() error {
+	producer, err := ss.deps.Kafka.Client(ss.deps.Kafka.Producer()...)
+	if err != nil {
+		return err
+	}
+	ss.producer = producer
+	ss.consumer, err = ss.deps.Kafka.Client(append(ss.deps.Kafka.Group("delivery", ss.topics.Deliveries),
+		kgo.DisableAutoCommit(),
+		kgo.BlockRebalanceOnPoll(),
+		kgo.FetchMaxPartitionBytes(1<<20),
+		kgo.AdjustFetchOffsetsFn(ss.assign),
+		kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, gone map[string][]int32) {
+			ss.release(gone[ss.topics.Deliveries], revokeTimeout)
+		}),
+		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, gone map[string][]int32) {
+			ss.forget(gone[ss.topics.Deliveries])
+		}),
+	)...)
+	if err != nil {
+		producer.Close()
+		return err
+	}
+	return nil
+}
+
+// poll reads and takes records until ctx ends.
+func (ss *session) poll(ctx context.Context) {
+	for ctx.Err() == nil {
+		if !ss.makeRoom(ctx) {
+			continue
+		}
+		fetches := ss.consumer.PollRecords(ctx, pollRecords)
+		fetches.EachError(func(_ string, partition int32, err error) {
+			if ctx.Err() == nil {
+				ss.deps.Log.WarnContext(ctx, "read deliveries", "partition", partition, "error", err)
+			}
+		})
+		now := time.Now()
+		fetches.EachPartition(func(p kgo.FetchTopicPartition) {
+			if part := ss.partition(p.Partition); part != nil {
+				part.seen(p.HighWatermark)
+				for _, r := range p.Records {
+					ss.take(part, r, now)
+				}
+			}
+		})
+		ss.consumer.AllowRebalance()
+	}
+}
+
+// makeRoom pauses the partitions whose window is full and resumes the others. Where all are full it waits for one to have
+// room instead, and reports false: a pause would throw away what has been fetched ahead.
+func (ss *session) makeRoom(ctx context.Context) bool {
+	var full, free []int32
+	for number, p := range ss.owned() {
+		if p.full() {
+			full = append(full, number)
+		} else {
+			free = append(free, number)
+		}
+	}
+	if len(free) == 0 && len(full) > 0 {
+		select {
+		case <-ss.room:
+		case <-ctx.Done():
+		case <-time.After(commitInterval):
+		}
+		return false
+	}
+	if paused := ss.consumer.PauseFetchPartitions(nil)[ss.topics.Deliveries]; len(paused) > 0 {
+		ss.consumer.ResumeFetchPartitions(map[string][]int32{ss.topics.Deliveries: free})
+	}
+	if len(full) > 0 {
+		ss.consumer.PauseFetchPartitions(map[string][]int32{ss.topics.Deliveries: full})
+	}
+	return true
+}
+
+func (ss *session) owned() map[int32]*partition {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	return maps.Clone(ss.partitions)
+}
+
+func (ss *session) partition(number int32) *partition {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	return ss.partitions[number]
+}
+
+// take puts one record to work: queued in its lane, deferred, dropped as seen, or rejected as unreadable.
+func (ss *session) take(p *partition, r *kgo.Record, now time.Time) {
+	if !p.tracker.Begin(r.Offset) {
+		return
+	}
+	it := &item{part: p, offset: r.Offset, size: len(r.Key) + len(r.Value), try: 1}
+	p.hold(it.size)
+	delivery, err := wire.DecodeDelivery(r.Value)
+	if err != nil {
+		ss.reject(it, r, err)
+		return
+	}
+	it.delivery = delivery
+	if !p.recent.add(delivery.Key(), now) {
+		ss.deps.Metrics.Duplicates.Add(ss.work, 1)
+		ss.finish(it)
+		return
+	}
+	if deferral, queued := ss.lanes.offer(it, now); !queued {
+		ss.deferLate(it, deferral)
+	}
+}
+
+// finish ends the item's stay in this worker.
+func (ss *session) finish(it *item) {
+	if it.part.finish(it.offset, it.size) {
+		select {
+		case ss.room <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// tick commits, measures, and defers what waits too long, until ctx ends.
+func (ss *session) tick(ctx context.Context) {
+	ticker := time.NewTicker(commitInterval)
+	defer ticker.Stop()
+	last := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			var lag int64
+			owned := ss.owned()
+			for _, p := range owned {
+				p.measure(now.Sub(last))
+				lag += p.lag()
+			}
+			last = now
+			ss.deps.Metrics.ConsumerLag.Record(ctx, lag, groupLabel)
+			for it, deferral := range ss.lanes.overdue(now) {
+				ss.deferLate(it, deferral)
+			}
+			if err := ss.commit(owned); err != nil {
+				ss.deps.Log.WarnContext(ctx, "commit deliveries", "error", err)
+			}
+		}
+	}
+}
+
+// drain lets what has begun finish within the drain timeout, and commits.
+func (ss *session) drain() {
+	ss.lanes.close()
+	numbers := make([]int32, 0, len(ss.partitions))
+	for number := range ss.owned() {
+		numbers = append(numbers, number)
+	}
+	ss.release(numbers, ss.cfg.DrainTimeout)
+}
+
+// assign starts a tracker for every partition that has come, where the last commit left off.
+func (ss *session) assign(ctx context.Context, offsets map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
+	group := ss.deps.Kafka.GroupID("delivery")
+	committed, err := kadm.NewClient(ss.producer).FetchOffsetsForTopics(ctx, group, ss.topics.Deliveries)
+	if err != nil {
+		return nil, fmt.Errorf("fetch offsets of %s: %w", group, err)
+	}
+	mine := offsets[ss.topics.Deliveries]
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	for number := range mine {
+		tracker := offset.New(0, "")
+		if last, ok := committed.Lookup(ss.topics.Deliveries, number); ok && last.At >= 0 {
+			tracker = offset.New(last.At, last.Metadata)
+			mine[number] = kgo.NewOffset().At(last.At)
+		}
+		ss.partitions[number] = newPartition(number, tracker, ss.cfg, ss.cfg.RememberedTrips/max(len(mine)+len(ss.partitions), 1))
+	}
+	return offsets, nil
+}
+
+// release hands partitions over: nothing more of them begins, what has begun may finish within the timeout, and what is
+// finished is committed.
+func (ss *session) release(numbers []int32, timeout time.Duration) {
+	gone := map[int32]*partition{}
+	var idle []<-chan struct{}
+	for _, number := range numbers {
+		if p := ss.partition(number); p != nil {
+			gone[number] = p
+			idle = append(idle, p.revoke())
+		}
+	}
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
+	for _, ch := range idle {
+		select {
+		case <-ch:
+			continue
+		case <-timer.C:
+		case <-ss.work.Done():
+		}
+		break
+	}
+	if err := ss.commit(gone); err != nil {
+		ss.deps.Log.WarnContext(ss.work, "commit deliveries on release", "error", err)
+	}
+	ss.forget(numbers)
+}
+
+// forget drops partitions without a commit: they have another owner.
+func (ss *session) forget(numbers []int32) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	for _, number := range numbers {
+		if p := ss.partitions[number]; p != nil {
+			p.revoke()
+			delete(ss.partitions, number)
+		}
+	}
+}
+
+// commit writes the lowest unfinished offset of each partition, with what is finished above it as metadata.
+func (ss *session) commit(parts map[int32]*partition) error {
+	type point struct {
+		offset   int64
+		metadata string
+	}
+	points := map[int32]point{}
+	offsets := map[int32]kgo.EpochOffset{}
+	for number, p := range parts {
+		if at, metadata, changed := p.tracker.Commit(); changed {
+			points[number] = point{at, metadata}
+			offsets[number] = kgo.EpochOffset{Epoch: -1, Offset: at}
+		}
+	}
+	if len(points) == 0 {
+		return nil
+	}
+	// A commit is worth its time even when the service is about to end.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ss.work), commitTimeout)
+	defer cancel()
+	ctx = kgo.PreCommitFnContext(ctx, func(request *kmsg.OffsetCommitRequest) error {
+		for i := range request.Topics {
+			for j := range request.Topics[i].Partitions {
+				p := &request.Topics[i].Partitions[j]
+				metadata := points[p.Partition].metadata
+				p.Metadata = &metadata
+			}
+		}
+		return nil
+	})
+	var problems []error
+	ss.consumer.CommitOffsetsSync(ctx, map[string]map[int32]kgo.EpochOffset{ss.topics.Deliveries: offsets},
+		func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, response *kmsg.OffsetCommitResponse, err error) {
+			if err != nil {
+				problems = append(problems, err)
+				return
+			}
+			for _, t := range response.Topics {
+				for _, r := range t.Partitions {
+					if err := kerr.ErrorForCode(r.ErrorCode); err != nil {
+						problems = append(problems, fmt.Errorf("partition %d: %w", r.Partition, err))
+					} else if p := parts[r.Partition]; p != nil {
+						p.tracker.Committed(points[r.Partition].offset, points[r.Partition].metadata)
+					}
+				}
+			}
+		})
+	return errors.Join(problems...)
+}
