@@ -1,6 +1,8 @@
 package profile
 
 import (
+	"errors"
+
 	"github.com/hookline/hookline/pkg/webhook"
 )
 
@@ -130,15 +132,11 @@ func (o *op) spread(dst []byte, in input) ([]byte, error) {
 		}
 		return nil
 	})
-	switch err {
-	case nil:
-	case errNotObject, errNotJSON:
+	switch {
+	case errors.Is(err, errNotObject) || errors.Is(err, errNotJSON):
 		return dst, refuse(CodeNotObject, "data is %v, and its members must stand at the top level of the body", err)
-	default:
+	case err != nil || len(inner) == 0:
 		return dst, err
-	}
-	if len(inner) == 0 {
-		return dst, nil
 	}
 	return append(append(dst, ','), inner...), nil
 }

@@ -136,12 +136,12 @@ func (w *bodyWriter) spread(list []memberSpec, i int, at string, top bool) {
 		w.c.fail(at, "spread must come after another member of the body itself")
 	}
 	o := op{kind: opSpread}
-	for _, sibling := range list {
-		if sibling.Spread != "" && len(o.reserved) > 0 && sibling.Name != "" {
+	for j := range list {
+		if list[j].Spread != "" && j < i {
 			w.c.fail(at, "data can be spread once")
 		}
-		if sibling.Name != "" {
-			o.reserved = append(o.reserved, sibling.Name)
+		if list[j].Name != "" {
+			o.reserved = append(o.reserved, list[j].Name)
 		}
 	}
 	w.op(o)
@@ -296,11 +296,16 @@ func (c *compiler) signatures(p *Profile, sp *spec) {
 			value:   c.template(orText(s.Value, "{signatures}"), valueFields, at+"/value"),
 			join:    s.Join, keys: max(s.Keys, 1),
 		}
+		c.literals(compiled.each, at+"/each")
+		c.literals(compiled.value, at+"/value")
 		if !compiled.each.has(fieldSignature) {
 			c.fail(at+"/each", "must hold {signature}")
 		}
 		if !compiled.value.has(fieldSignatures) {
 			c.fail(at+"/value", "must hold {signatures}")
+		}
+		if adjacent(compiled.each) || adjacent(compiled.value) {
+			c.fail(at, "between two fields of a signature header there must be something to tell them apart by")
 		}
 		if compiled.keys > 1 && compiled.join == "" {
 			c.fail(at+"/join", "several signatures need something between them")
@@ -314,9 +319,6 @@ func (c *compiler) template(text string, allowed []field, at string) template {
 	t, err := parseTemplate(text, allowed)
 	if err != nil {
 		c.fail(at, "%v", err)
-	}
-	if at[len(at)-len("content"):] != "content" {
-		c.literals(t, at)
 	}
 	return t
 }
@@ -336,6 +338,16 @@ func (c *compiler) signed(p *Profile, s *signature, at string) {
 			c.fail(at, "a field that is signed must stand in the signature's header or be a header of its own")
 		}
 	}
+}
+
+// adjacent reports whether two fields stand side by side.
+func adjacent(t template) bool {
+	for i := 1; i < len(t); i++ {
+		if t[i-1].field != fieldNone && t[i].field != fieldNone {
+			return true
+		}
+	}
+	return false
 }
 
 // carried reports whether a field is the whole value of a header.
