@@ -363,11 +363,15 @@ func TestAStopLetsTheRequestUnderWayFinishAndBeginsNothing(t *testing.T) {
 		for n := range 40 {
 			w.deliver("s1", n)
 		}
+		// Within a second nothing has waited long enough to be deferred.
 		slow := func(r *http.Request) (int, error) { time.Sleep(5 * time.Second); return 200, nil }
 		stop := w.start(testConfig(), slow)
-		settle(2 * time.Second)
+		settle(time.Second)
 		begun := w.sent()
 		stop()
+		if n := len(w.retries()); begun == 0 || n != 0 {
+			t.Fatalf("%d begun, %d deferred before the stop", begun, n)
+		}
 		if w.sent() != begun || len(w.attempts()) != begun {
 			t.Fatalf("%d begun before the stop, %d sent and %d recorded after it", begun, w.sent(), len(w.attempts()))
 		}
