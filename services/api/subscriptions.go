@@ -133,7 +133,11 @@ func (s *Service) createSubscription(ctx context.Context, who caller, in *struct
 	} else if err := s.attach(ctx, &sub); err != nil {
 		return nil, err
 	}
-	if err := s.deps.Store.CreateSubscription(ctx, sub, fresh); err != nil {
+	err := s.deps.Store.CreateSubscription(ctx, sub, fresh)
+	switch {
+	case errors.Is(err, store.ErrNotFound): // the secret has been deleted since it was found
+		return nil, unknownSecret()
+	case err != nil:
 		return nil, named(err, "a subscription or secret")
 	}
 	s.relay.changed()
@@ -264,9 +268,7 @@ func turn(sub *webhook.Subscription, status webhook.SubscriptionStatus, reason s
 func (s *Service) attach(ctx context.Context, sub *webhook.Subscription) error {
 	secret, err := s.deps.Store.SecretByName(ctx, sub.Tenant, sub.SecretRef)
 	if errors.Is(err, store.ErrNotFound) {
-		var f fieldErrors
-		f.add("/secretRef", "unknown_secret", "there is no secret of this name; secretRef is a secret's name, not its id")
-		return f.problem()
+		return unknownSecret()
 	}
 	if err != nil {
 		return err
@@ -288,6 +290,12 @@ func (s *Service) attach(ctx context.Context, sub *webhook.Subscription) error {
 			"the secret's value does not have the form that profile %s expects: make one with this profile", sub.Profile)
 	}
 	return nil
+}
+
+func unknownSecret() error {
+	var f fieldErrors
+	f.add("/secretRef", "unknown_secret", "there is no secret of this name; secretRef is a secret's name, not its id")
+	return f.problem()
 }
 
 func (s *Service) checkEndpoint(ctx context.Context, raw string) fieldErrors {
