@@ -221,8 +221,11 @@ func arrayIndex(key []byte) int64 {
 // compareKeys orders two keys in their sorted spelling by UTF-16 code units.
 func compareKeys(a, b []byte) int {
 	n := 0
-	for n < len(a) && n < len(b) && a[n] == b[n] && a[n] < utf8.RuneSelf && a[n] != '\\' {
+	for n < len(a) && n < len(b) && a[n] == b[n] && plain(a[n]) {
 		n++
+	}
+	if n < len(a) && n < len(b) && plain(a[n]) && plain(b[n]) {
+		return cmp.Compare(a[n], b[n])
 	}
 	ua, ub := units{rest: a[n:]}, units{rest: b[n:]}
 	for {
@@ -232,6 +235,9 @@ func compareKeys(a, b []byte) int {
 		}
 	}
 }
+
+// plain reports whether a byte is one code unit by itself.
+func plain(c byte) bool { return c < utf8.RuneSelf && c != '\\' }
 
 // units reads the UTF-16 code units of a string in its sorted spelling.
 type units struct {

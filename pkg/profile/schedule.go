@@ -47,17 +47,24 @@ func (s *schedule) longest() time.Duration {
 	return stretch(longest, s.jitter)
 }
 
-// stretch is d and a share of it.
+// stretch is d and a share of it, up to milliseconds, in which delays travel: rounded so, a lower bound stays one.
 func stretch(d time.Duration, share float64) time.Duration {
-	return ceilMilli(float64(d) * (1 + share))
+	const limit = 1000 * 24 * time.Hour
+	d = min(d, limit)
+	// Rounded to whole nanoseconds first, so that 30 s and a fifth are 36 s and not a hair more.
+	d += min(time.Duration(math.Round(float64(d)*share)), limit)
+	if rest := d % time.Millisecond; rest > 0 {
+		d += time.Millisecond - rest
+	}
+	return d
 }
 
 // jittered is d plus or minus a share of it. random returns a number in [0, 1).
 func jittered(d time.Duration, share float64, random func() float64) time.Duration {
 	if share == 0 {
-		return d
+		return stretch(d, 0)
 	}
-	return ceilMilli(float64(d) * (1 - share + 2*share*unit(random)))
+	return stretch(d, share*(2*unit(random)-1))
 }
 
 // unit holds a random number to [0, 1].
@@ -67,12 +74,6 @@ func unit(random func() float64) float64 {
 		return 0
 	}
 	return min(r, 1)
-}
-
-// ceilMilli rounds up to milliseconds, in which delays travel, so that a lower bound stays one.
-func ceilMilli(d float64) time.Duration {
-	const limit = float64(1000 * 24 * time.Hour)
-	return time.Duration(math.Ceil(min(d, limit)/float64(time.Millisecond))) * time.Millisecond
 }
 
 // maxRetryAfter bounds what a receiver can ask for.
@@ -136,13 +137,13 @@ func (s *settings) wait(r Response, d *webhook.Delivery, now time.Time, random f
 	left, limited := s.retry.left(d, now)
 	if asked, ok := ParseRetryAfter(r.RetryAfter, now); ok && s.retryAfter.use != retryAfterIgnored {
 		if s.retryAfter.use == retryAfterBase {
-			delay = ceilMilli(float64(asked) * (1 + s.retryAfter.jitter*unit(random)))
+			delay = stretch(asked, s.retryAfter.jitter*unit(random))
 		} else {
-			delay = max(delay, asked)
+			delay = max(delay, stretch(asked, 0))
 		}
 		// A receiver that asks for more than is left gets its last attempt at the end of the window.
 		if latest := left - s.retry.lastChance(); limited && delay > left && latest > 0 && asked > latest {
-			delay = ceilMilli(float64(latest))
+			delay = latest
 		}
 	}
 	return delay, !limited || delay <= left
