@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hookline/hookline/pkg/config"
+	"github.com/hookline/hookline/pkg/egress"
+	"github.com/hookline/hookline/pkg/retryqueue"
+	"github.com/hookline/hookline/pkg/run"
+	"github.com/hookline/hookline/services/api"
+	"github.com/hookline/hookline/services/delivery"
+	"github.com/hookline/hookline/services/scheduler"
+)
+
+// services are the six, in the order of an event's path.
+var services = []service{
+	define("delivery", "Sign and send deliveries, and decide what follows", assembleDelivery),
+	define("scheduler", "Put retries back to work when they are due", assembleScheduler),
+	define("api", "Serve the control plane and the audit, and publish changes", assembleAPI),
+}
+
+// runner is a service of one of the six packages.
+type runner interface {
+	Run(ctx context.Context) error
+}
+
+type deliveryConfig struct {
+	Process  processConfig
+	Delivery delivery.Config
+	Egress   egress.Config
+	Keys     keysConfig
+	Profiles profilesConfig
+}
+
+func assembleDelivery(ctx context.Context, p *process, cfg *deliveryConfig) (runner, error) {
+	guard, err := p.guard(ctx, cfg.Egress)
+	if err != nil {
+		return nil, err
+	}
+	transport := guard.Transport()
+	p.atClose(transport.CloseIdleConnections)
+	return delivery.New(cfg.Delivery, delivery.Deps{
+		Log: p.log, Metrics: p.telemetry.Metrics, Tracer: p.telemetry.Tracer, Health: p.health, Kafka: p.kafka,
+		Snapshot: p.config(), Profiles: cfg.Profiles.catalog(), Keys: cfg.Keys.ring(), Transport: transport,
+	})
+}
+
+type schedulerConfig struct {
+	Process   processConfig
+	Scheduler scheduler.Config
+	Redis     redisConfig
+	Profiles  profilesConfig
+}
+
+func assembleScheduler(_ context.Context, p *process, cfg *schedulerConfig) (runner, error) {
+	index, err := retryqueue.Open(cfg.Redis.URL, retryqueue.Options{Prefix: p.cfg.Kafka.TopicPrefix, Embedded: p.embeddedRedis})
+	if err != nil {
+		return nil, fmt.Errorf("HOOKLINE_REDIS_URL: %w", err)
+	}
+	p.atClose(func() {
+		// Its connections end with the process in any case.
+		_ = index.Close()
+	})
+	return scheduler.New(cfg.Scheduler, scheduler.Deps{
+		Log: p.log, Metrics: p.telemetry.Metrics, Health: p.health, Kafka: p.kafka,
+		Index: index, LongestDelay: cfg.Profiles.catalog().LongestDelay(),
+	})
+}
+
+type apiConfig struct {
+	Process  processConfig
+	API      api.Config
+	Database databaseConfig
+	Egress   egress.Config
+	Keys     keysConfig
+	Profiles profilesConfig
+}
+
+func assembleAPI(ctx context.Context, p *process, cfg *apiConfig) (runner, error) {
+	guard, err := egress.New(cfg.Egress)
+	if err != nil {
+		return nil, err
+	}
+	db, err := p.openDatabase(ctx, cfg.Database)
+	if err != nil {
+		return nil, err
+	}
+	s, err := api.New(cfg.API, api.Deps{
+		Log: p.log, Metrics: p.telemetry.Metrics, Tracer: p.telemetry.Tracer, Health: p.health, Kafka: p.kafka,
+		Store: db, Ring: cfg.Keys.ring(), Profiles: cfg.Profiles.catalog(), Endpoint: guard, Mounted: p.mux != nil,
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.mount("/api/", s.Handler())
+	return s, nil
+}
+
+// guard says loudly what it lets through besides public addresses over HTTPS.
+func (p *process) guard(ctx context.Context, cfg egress.Config) (*egress.Guard, error) {
+	if len(cfg.Allow) > 0 || cfg.AllowHTTP {
+		p.log.WarnContext(ctx, "endpoints may be more than public addresses over HTTPS", "allow", cfg.Allow, "http", cfg.AllowHTTP)
+	}
+	return egress.New(cfg)
+}
+
+// command runs the service alone.
+func (s service) command(t terminal) *cobra.Command {
+	return &cobra.Command{
+		Use: s.name, Short: s.short, Args: cobra.NoArgs, GroupID: groupServices,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx := cmd.Context()
+			cfg, err := s.load(t.environ)
+			if err != nil {
+				return err
+			}
+			p, err := openProcess(ctx, "hookline-"+s.name, t.environ, t.err)
+			if err != nil {
+				return err
+			}
+			defer p.close()
+			one, err := s.assemble(ctx, p, cfg)
+			if err != nil {
+				return err
+			}
+			var surroundings run.Config
+			if err := config.Load(&surroundings, t.environ); err != nil {
+				return err
+			}
+			p.log.InfoContext(ctx, "starting", "service", s.name, "version", buildVersion())
+			return p.report(ctx, p.run(ctx, surroundings, one))
+		},
+	}
+}
+
+// assembleAll assembles the six for this process.
+func (p *process) assembleAll(ctx context.Context) ([]run.Service, error) {
+	var all []run.Service
+	for _, s := range services {
+		cfg, err := s.load(p.environ)
+		if err != nil {
+			return nil, err
+		}
+		one, err := s.assemble(ctx, p, cfg)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, one)
+	}
+	return all, nil
+}
+
+// report logs why the process ends, as its last line.
+func (p *process) report(ctx context.Context, err error) error {
+	if err != nil {
+		p.log.ErrorContext(ctx, "failed", "error", err)
+		return fmt.Errorf("%w: %w", errReported, err)
+	}
+	p.log.InfoContext(ctx, "stopped")
+	return nil
+}
+
+// loadAll reads the configuration of several commands, and reports each problem once.
+func loadAll(environ config.Environment, some []config.Use) error {
+	var problems config.Problems
+	for _, use := range some {
+		problems.Add(config.Load(use.Target, environ))
+	}
+	return problems.Err()
+}
