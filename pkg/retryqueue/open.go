@@ -87,7 +87,7 @@ func openServer(rawURL string, opts Options) (redis.UniversalClient, error) {
 	if err != nil {
 		return nil, err
 	}
-	o.MaxRetries, o.ContextTimeoutEnabled, o.MaintNotificationsConfig = noRetries, true, quiet()
+	o.MaxRetries, o.DialerRetries, o.ContextTimeoutEnabled, o.MaintNotificationsConfig = noRetries, 1, true, quiet()
 	if opts.Dialer != nil {
 		o.Dialer = opts.Dialer
 	}
@@ -99,7 +99,7 @@ func openCluster(rawURL string, opts Options) (redis.UniversalClient, error) {
 	if err != nil {
 		return nil, err
 	}
-	o.MaxRetries, o.ContextTimeoutEnabled, o.MaintNotificationsConfig = noRetries, true, quiet()
+	o.MaxRetries, o.DialerRetries, o.ContextTimeoutEnabled, o.MaintNotificationsConfig = noRetries, 1, true, quiet()
 	o.ReadOnly, o.RouteByLatency, o.RouteRandomly = false, false, false
 	if opts.Dialer != nil {
 		o.Dialer = opts.Dialer
@@ -112,7 +112,7 @@ func openSentinel(rawURL string, opts Options) (redis.UniversalClient, error) {
 	if err != nil {
 		return nil, err
 	}
-	o.MaxRetries, o.ContextTimeoutEnabled = noRetries, true
+	o.MaxRetries, o.DialerRetries, o.ContextTimeoutEnabled = noRetries, 1, true
 	o.ReplicaOnly, o.RouteByLatency, o.RouteRandomly = false, false, false
 	if opts.Dialer != nil {
 		o.Dialer = opts.Dialer

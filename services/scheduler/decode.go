@@ -1,0 +1,153 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/hookline/hookline/pkg/retryqueue"
+	"github.com/hookline/hookline/pkg/telemetry"
+	"github.com/hookline/hookline/pkg/topic"
+	"github.com/hookline/hookline/pkg/webhook"
+	"github.com/hookline/hookline/pkg/wire"
+)
+
+// soon is how far ahead of its due time a record may be kept in memory.
+const soon = 2 * time.Minute
+
+// batch is what a number of records do.
+type batch struct {
+	ops  []retryqueue.Op
+	last int64
+	// tombstones are the offsets of the tombstones among them; earliest is the earliest due time, or zero.
+	tombstones map[webhook.Trip]int64
+	earliest   time.Time
+	soon       []soonDue
+}
+
+type soonDue struct {
+	trip   webhook.Trip
+	offset int64
+	value  []byte
+}
+
+// decode reads records in their order. Those that cannot be read have been written to the rejected topic when it
+// returns; an error means that they could not be.
+func (s *Service) decode(ctx context.Context, sh *shard, from position, records []*kgo.Record) (batch, error) {
+	b := batch{ops: make([]retryqueue.Op, 0, len(records)), last: from.next - 1, tombstones: map[webhook.Trip]int64{}}
+	for _, record := range records {
+		if !from.takes(record.Offset) {
+			continue
+		}
+		b.last = record.Offset
+		op, err := readRetry(record, s.longest)
+		if err != nil {
+			if err := s.reject(ctx, sh, record, err); err != nil {
+				return b, err
+			}
+			continue
+		}
+		b.add(op, record)
+	}
+	return b, nil
+}
+
+func (b *batch) add(op retryqueue.Op, record *kgo.Record) {
+	b.ops = append(b.ops, op)
+	if op.Remove {
+		b.tombstones[op.Trip] = op.Offset
+		return
+	}
+	if b.earliest.IsZero() || op.Due.Before(b.earliest) {
+		b.earliest = op.Due
+	}
+	if op.Due.Sub(record.Timestamp) <= soon {
+		b.soon = append(b.soon, soonDue{trip: op.Trip, offset: record.Offset, value: record.Value})
+	}
+}
+
+// unreadable is why a record is rejected.
+type unreadable struct {
+	reason string
+	err    error
+}
+
+func (u unreadable) Error() string { return u.reason + ": " + u.err.Error() }
+
+// Reasons of rejected records.
+const (
+	reasonKey      = "bad_key"
+	reasonValue    = "bad_value"
+	reasonMismatch = "key_mismatch"
+	reasonMissing  = "body_missing"
+)
+
+// readRetry reads what a record of the retries topic does to the index.
+func readRetry(record *kgo.Record, longest time.Duration) (retryqueue.Op, error) {
+	trip, err := webhook.ParseTrip(string(record.Key))
+	if err != nil {
+		return retryqueue.Op{}, unreadable{reasonKey, err}
+	}
+	if record.Value == nil {
+		return retryqueue.Op{Trip: trip, Remove: true, Offset: record.Offset}, nil
+	}
+	retry, err := wire.DecodeRetry(record.Value)
+	if err != nil {
+		return retryqueue.Op{}, unreadable{reasonValue, err}
+	}
+	if retry.Delivery.Key() != trip {
+		return retryqueue.Op{}, unreadable{reasonMismatch, fmt.Errorf("the value is of %s", retry.Delivery.Key())}
+	}
+	return retryqueue.Op{Trip: trip, Due: dueAt(record.Timestamp, retry.Delay, longest), Offset: record.Offset}, nil
+}
+
+// rejectedBytes is how much of a value is kept where it is over the bound of an event.
+const (
+	largestRejected = 1 << 20
+	rejectedBytes   = 64 << 10
+)
+
+// reject moves a record to the rejected topic, and returns once it is there. A rebuild does not move it again.
+func (s *Service) reject(ctx context.Context, sh *shard, record *kgo.Record, why error) error {
+	if record.Offset <= sh.rejected {
+		return nil
+	}
+	if err := s.writeRejected(ctx, record, why); err != nil {
+		return err
+	}
+	sh.rejected = record.Offset
+	return nil
+}
+
+func (s *Service) writeRejected(ctx context.Context, record *kgo.Record, why error) error {
+	cause := unreadable{reason: reasonValue, err: why}
+	errors.As(why, &cause)
+	value := record.Value
+	if len(value) > largestRejected {
+		value = value[:rejectedBytes]
+	}
+	header := func(key, value string) kgo.RecordHeader { return kgo.RecordHeader{Key: key, Value: []byte(value)} }
+	moved := &kgo.Record{Topic: s.deps.Kafka.Topics.Rejected, Key: record.Key, Value: value, Headers: append(record.Headers[:len(record.Headers):len(record.Headers)],
+		header(topic.HeaderReason, cause.reason),
+		header(topic.HeaderDetail, cause.err.Error()),
+		header(topic.HeaderSourceTopic, record.Topic),
+		header(topic.HeaderSourcePartition, strconv.Itoa(int(record.Partition))),
+		header(topic.HeaderSourceOffset, strconv.FormatInt(record.Offset, 10)),
+	)}
+	ctx, cancel := context.WithTimeout(ctx, kafkaTimeout)
+	defer cancel()
+	if err := s.producer.ProduceSync(ctx, moved).FirstErr(); err != nil {
+		return fmt.Errorf("reject %s/%d at %d: %w", record.Topic, record.Partition, record.Offset, err)
+	}
+	s.deps.Metrics.Rejected.Add(ctx, 1, telemetry.Labels("topic", record.Topic, "reason", cause.reason))
+	s.log.ErrorContext(ctx, "a record of the retries topic was rejected",
+		"topic", record.Topic, "partition", record.Partition, "offset", record.Offset, "reason", cause.reason)
+	return nil
+}
+
+func rewindLabel(reason string) metric.MeasurementOption { return telemetry.Label("reason", reason) }

@@ -1,0 +1,204 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/hookline/hookline/pkg/retryqueue"
+	"github.com/hookline/hookline/pkg/telemetry"
+	"github.com/hookline/hookline/pkg/webhook"
+	"github.com/hookline/hookline/pkg/wire"
+)
+
+const (
+	// claimMost is how many due retries are taken at once.
+	claimMost = 500
+	// idle is how long a shard sleeps at most, so that a Redis that lost its data or whose clock was set is noticed.
+	idle = 30 * time.Second
+	// together is added to a sleep, so that what is due within it goes in one claim.
+	together = 3 * time.Millisecond
+	// After an error the next look is this much later.
+	afterError = time.Second
+	// chunkBytes is about how much is read and produced at once.
+	chunkBytes = 2 << 20
+)
+
+// fire fires what is due in one shard, until ctx ends.
+func (s *Service) fire(ctx context.Context, sh *shard) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		case <-sh.wake:
+		}
+		timer.Reset(s.fireDue(ctx, sh))
+	}
+}
+
+// fireDue claims what is due and puts it on its way. It returns how long nothing needs to be done.
+func (s *Service) fireDue(ctx context.Context, sh *shard) time.Duration {
+	position := sh.awake()
+	if !position.following {
+		return idle
+	}
+	n := 0
+	if position.open() {
+		n = min(claimMost, s.cfg.Inflight)
+		if s.slots.Acquire(ctx, int64(n)) != nil {
+			return idle
+		}
+	}
+	claim, err := s.claim(ctx, sh, n, position)
+	entries := sh.hold(claim.Entries)
+	s.slots.Release(int64(n - len(entries)))
+	if err != nil {
+		return afterError
+	}
+	s.deps.Metrics.RetriesWaiting.Record(ctx, claim.Waiting, sh.label)
+	s.deps.Metrics.RetriesOverdue.Record(ctx, claim.Overdue().Seconds(), sh.label)
+	s.launch(sh, claim.Token, entries)
+	if len(claim.Entries) == n && n > 0 {
+		return 0
+	}
+	wait := idle
+	if position.open() && !claim.Next.IsZero() {
+		wait = min(max(claim.Next.Sub(claim.Now), 0)+together, idle)
+	}
+	sh.sleepsUntil(claim.Now.Add(wait))
+	return wait
+}
+
+func (s *Service) claim(ctx context.Context, sh *shard, n int, at position) (retryqueue.Claim, error) {
+	asking, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	claim, err := s.deps.Index.Claim(asking, sh.partition, n, s.cfg.Lease, at.applied)
+	var moved *retryqueue.MovedError
+	switch {
+	case err == nil:
+		s.redis.report(ctx, sh.asker(askClaim), nil)
+	case errors.As(err, &moved):
+		s.log.InfoContext(ctx, "the timer index has gone back", "partition", sh.partition, "have", moved.Offset, "want", at.applied)
+		sh.lose(false)
+		s.poke()
+	case errors.Is(err, retryqueue.ErrDamaged):
+		s.log.ErrorContext(ctx, "the timer index contradicts itself", "partition", sh.partition, "error", err)
+		sh.lose(true)
+		s.poke()
+	default:
+		s.redis.report(ctx, sh.asker(askClaim), err)
+	}
+	return claim, err
+}
+
+// flight is one claimed retry on its way.
+type flight struct {
+	entry    retryqueue.Entry
+	delivery *webhook.Delivery // nil where there is nothing to produce, only to mark
+	size     int64
+}
+
+// launch reads the records of claimed retries in the order of their due times, and sends them off in chunks, which
+// finish by themselves. Whatever happens, every entry's slot is released and its hold taken back or passed on.
+func (s *Service) launch(sh *shard, token int64, entries []retryqueue.Entry) {
+	for len(entries) > 0 {
+		n := min(len(entries), max(16, int(chunkBytes/max(s.reader.average.Load(), 1))))
+		chunk := entries[:n]
+		entries = entries[n:]
+		flights, err := s.load(sh, chunk)
+		if err != nil { // the drain timeout has passed
+			s.abandon(sh, chunk)
+			continue
+		}
+		var size int64
+		for _, f := range flights {
+			size += f.size
+		}
+		size = min(size, inflightBytes)
+		if s.bytes.Acquire(s.work, size) != nil {
+			s.abandon(sh, chunk)
+			continue
+		}
+		s.keepBusy(sh, func() {
+			defer s.bytes.Release(size)
+			defer s.slots.Release(int64(n))
+			s.finish(sh, token, flights)
+		})
+	}
+}
+
+func (s *Service) abandon(sh *shard, entries []retryqueue.Entry) {
+	for _, e := range entries {
+		sh.release(e.Trip)
+	}
+	s.slots.Release(int64(len(entries)))
+}
+
+// finish produces, then marks, then acknowledges. What fails on the way is let go and is due again when its lease ends.
+func (s *Service) finish(sh *shard, token int64, flights []flight) {
+	flights = s.step(sh, flights, s.producer, func(f flight) *kgo.Record {
+		if f.delivery == nil {
+			return nil
+		}
+		record := &kgo.Record{Topic: s.deps.Kafka.Topics.Deliveries, Key: []byte(f.delivery.ID.String()), Value: wire.EncodeDelivery(f.delivery)}
+		telemetry.SetRecordTrace(record, f.delivery.Event.Trace)
+		return record
+	}, func(flight, *kgo.Record) {})
+	flights = s.step(sh, flights, s.marker, func(f flight) *kgo.Record {
+		return &kgo.Record{Topic: s.deps.Kafka.Topics.Retries, Partition: sh.partition, Key: []byte(f.entry.Trip.String())}
+	}, func(f flight, tombstone *kgo.Record) { sh.fired(f.entry.Trip, tombstone.Offset) })
+	fired := int64(0)
+	trips := make([]webhook.Trip, len(flights))
+	for i, f := range flights {
+		trips[i] = f.entry.Trip
+		if f.delivery != nil {
+			fired++
+		}
+	}
+	s.deps.Metrics.RetriesFired.Add(s.work, fired)
+	asking, cancel := context.WithTimeout(s.work, redisTimeout)
+	defer cancel()
+	// An acknowledgement that fails is made up for by the tombstone, when it is applied.
+	_, err := s.deps.Index.Ack(asking, sh.partition, token, trips)
+	s.redis.report(s.work, sh.asker(askAck), err)
+}
+
+// step produces one record of each flight and waits for the acknowledgements. It returns the flights that got theirs;
+// a flight without a record passes.
+func (s *Service) step(sh *shard, flights []flight, client *kgo.Client, record func(flight) *kgo.Record, done func(flight, *kgo.Record)) []flight {
+	errs := make([]error, len(flights))
+	var acks sync.WaitGroup
+	for i, f := range flights {
+		r := record(f)
+		if r == nil {
+			continue
+		}
+		acks.Add(1)
+		client.Produce(s.work, r, func(r *kgo.Record, err error) {
+			defer acks.Done()
+			if errs[i] = err; err == nil {
+				done(f, r)
+			}
+		})
+	}
+	acks.Wait()
+	passed := flights[:0:0]
+	var failed error
+	for i, f := range flights {
+		if errs[i] == nil {
+			passed = append(passed, f)
+			continue
+		}
+		failed = fmt.Errorf("produce: %w", errs[i])
+		sh.release(f.entry.Trip)
+	}
+	s.kafka.report(s.work, sh.asker("produce"), failed)
+	return passed
+}

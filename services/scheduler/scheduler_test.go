@@ -1,0 +1,85 @@
+package scheduler
+
+import (
+	"testing"
+	"time"
+
+	"github.com/hookline/hookline/pkg/webhook"
+)
+
+func TestARetryFiresOnceWhenItIsDue(t *testing.T) {
+	inBubble(t, func(r *rig) {
+		p := r.start()
+		r.after(20 * time.Second)
+		if !p.ready() {
+			t.Fatalf("not ready: %v", p.health.Unmet())
+		}
+		written := time.Now()
+		r.retry(30*time.Second, trip(1))
+		r.retry(time.Hour, trip(2))
+		r.after(29 * time.Second)
+		r.want(0, 0, trip(1))
+		r.after(2 * time.Second)
+		r.want(1, 1, trip(1))
+		if late := r.times(trip(1))[0].Sub(written) - 30*time.Second; late < 0 || late > 50*time.Millisecond {
+			t.Errorf("fired %v late", late)
+		}
+		r.after(2 * time.Hour)
+		r.want(1, 1, trip(1), trip(2))
+		if n := r.tombstones(); n != 2 {
+			t.Errorf("%d tombstones", n)
+		}
+		if keys := len(r.save()); keys > partitions {
+			t.Errorf("Redis keeps %d keys for nothing", keys)
+		}
+	})
+}
+
+// A worker that fails again and again, at once: every trip writes the next before the last is acknowledged (S4).
+func TestALifeOfSeventyTwoHoursKeepsItsSchedule(t *testing.T) {
+	inBubble(t, func(r *rig) {
+		type step struct{ due time.Time }
+		steps := map[webhook.Trip]step{}
+		next := func(last webhook.Trip) {
+			last.Number++
+			delay := 4 * time.Hour
+			if last.Number < 8 {
+				delay = min(delay, 30*time.Second*time.Duration(pow(3, int(last.Number)-2)))
+			}
+			steps[last] = step{due: time.Now().Add(delay)}
+			r.retry(delay, last)
+		}
+		r.start()
+		r.after(20 * time.Second)
+		began := time.Now()
+		start := trip(1)
+		start.Number = 1
+		next(start)
+		r.onFired = func(d *webhook.Delivery) {
+			if time.Since(began) < 68*time.Hour {
+				next(d.Key())
+			}
+		}
+		r.after(72 * time.Hour)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if len(steps) < 20 {
+			t.Errorf("%d trips", len(steps))
+		}
+		for trip, s := range steps {
+			if times := r.fired[trip]; len(times) != 1 {
+				t.Errorf("trip %d fired %d times", trip.Number, len(times))
+			} else if late := times[0].Sub(s.due); late < 0 || late > 50*time.Millisecond {
+				t.Errorf("trip %d fired %v late", trip.Number, late)
+			}
+		}
+	})
+}
+
+func pow(base, exponent int) int {
+	n := 1
+	for range exponent {
+		n *= base
+	}
+	return n
+}
