@@ -81,8 +81,8 @@ func (p *process) migrate(ctx context.Context, cfg migrateConfig) error {
 		return fmt.Errorf("migrate topics: %w", err)
 	}
 	p.log.InfoContext(ctx, "topics are up to date", "topics", p.kafka.Topics.All())
-	for _, s := range []string{"router", "delivery", "scheduler", "recorder"} {
-		p.setSessionTimeout(ctx, client, p.kafka.GroupID(s))
+	if err := p.setSessionTimeout(ctx, client, "router", "delivery", "scheduler", "recorder"); err != nil {
+		p.log.WarnContext(ctx, "the brokers keep their own session timeout, so a dead process may be noticed later", "error", err)
 	}
 	return nil
 }
@@ -101,24 +101,34 @@ func (p *process) migrateDatabase(ctx context.Context, cfg databaseConfig) error
 	return nil
 }
 
-// setSessionTimeout makes the broker notice a dead member as soon as HOOKLINE_KAFKA_SESSION_TIMEOUT says: under KIP-848 this is a
-// setting of the group. A broker without such settings, or with a higher minimum, only makes fail-over slower.
-func (p *process) setSessionTimeout(ctx context.Context, client *kgo.Client, group string) {
+// setSessionTimeout makes the brokers notice a dead member as soon as HOOKLINE_KAFKA_SESSION_TIMEOUT says: under KIP-848 this is a
+// setting of the group. Brokers without such settings, or with a higher minimum, refuse it, which only makes fail-over slower.
+func (p *process) setSessionTimeout(ctx context.Context, client *kgo.Client, services ...string) error {
 	value := strconv.FormatInt(p.cfg.Kafka.SessionTimeout.Milliseconds(), 10)
-	setting := kmsg.NewIncrementalAlterConfigsRequestResourceConfig()
-	setting.Name, setting.Value = "consumer.session.timeout.ms", &value
-	resource := kmsg.NewIncrementalAlterConfigsRequestResource()
-	resource.ResourceType, resource.ResourceName = kmsg.ConfigResourceTypeGroupConfig, group
-	resource.Configs = append(resource.Configs, setting)
 	request := kmsg.NewPtrIncrementalAlterConfigsRequest()
-	request.Resources = append(request.Resources, resource)
+	for _, s := range services {
+		setting := kmsg.NewIncrementalAlterConfigsRequestResourceConfig()
+		setting.Name, setting.Value = "consumer.session.timeout.ms", &value
+		group := kmsg.NewIncrementalAlterConfigsRequestResource()
+		group.ResourceType, group.ResourceName = kmsg.ConfigResourceTypeGroupConfig, p.kafka.GroupID(s)
+		group.Configs = append(group.Configs, setting)
+		request.Resources = append(request.Resources, group)
+	}
 	answer, err := request.RequestWith(ctx, client)
-	if err == nil && len(answer.Resources) == 1 {
-		err = kerr.ErrorForCode(answer.Resources[0].ErrorCode)
-	}
 	if err != nil {
-		p.log.WarnContext(ctx, "the broker keeps its own session timeout for the group", "group", group, "error", err)
+		return fmt.Errorf("set session timeout of groups: %w", err)
 	}
+	var problems []error
+	for _, r := range answer.Resources {
+		if err := kerr.ErrorForCode(r.ErrorCode); err != nil {
+			detail := ""
+			if r.ErrorMessage != nil {
+				detail = ": " + *r.ErrorMessage
+			}
+			problems = append(problems, fmt.Errorf("set session timeout of group %s: %w%s", r.ResourceName, err, detail))
+		}
+	}
+	return errors.Join(problems...)
 }
 
 // waitFor returns once check succeeds, or with the context's error. It says in the log what it waits for, at once and then every minute.
