@@ -95,6 +95,8 @@ func (s *Snapshot) Match(tenant, eventType string) []*webhook.Subscription {
 	return index.match(eventType)
 }
 
+var unreadable = telemetry.Labels("topic", "config", "reason", "unreadable")
+
 const (
 	pause     = time.Second // before reading again after an error
 	logRepeat = time.Minute
@@ -202,7 +204,7 @@ func (s *Snapshot) apply(ctx context.Context, records []*kgo.Record) {
 	}
 	for _, r := range records {
 		if err := s.applyOne(r); err != nil {
-			s.deps.Metrics.Rejected.Add(ctx, 1, rejectedLabels(r.Topic))
+			s.deps.Metrics.Rejected.Add(ctx, 1, unreadable)
 			s.deps.Log.ErrorContext(ctx, "config record skipped", "offset", r.Offset, "key", string(r.Key), "error", err)
 		}
 	}

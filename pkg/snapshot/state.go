@@ -4,8 +4,6 @@ import (
 	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kgo"
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/metric"
 
 	"github.com/hookline/hookline/pkg/webhook"
 	"github.com/hookline/hookline/pkg/wire"
@@ -125,8 +123,4 @@ func (s *state) setKey(id string, now *webhook.APIKey) {
 	}
 	s.keys[id] = now
 	s.keysByHash[now.Hash] = now
-}
-
-func rejectedLabels(topic string) metric.MeasurementOption {
-	return metric.WithAttributeSet(attribute.NewSet(attribute.String("topic", topic), attribute.String("reason", "unreadable")))
 }
