@@ -5,6 +5,7 @@ package store
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -22,6 +23,8 @@ var (
 	ErrInUse = errors.New("in use")
 	// ErrProfileMismatch: the secret is bound to another profile.
 	ErrProfileMismatch = errors.New("secret is bound to another profile")
+	// ErrGap: the store has lost what comes before the batch (a crash, a restored backup): read from its offsets again.
+	ErrGap = errors.New("records before the batch are missing")
 	// ErrUnavailable: the database cannot be reached; the same call may succeed later.
 	ErrUnavailable = errors.New("database unavailable")
 )
@@ -33,17 +36,25 @@ type TopicPartition struct {
 }
 
 // Batch is what the recorder writes in one transaction: rows, and the offsets they bring it to. Writing the same batch
-// twice changes nothing.
+// twice changes nothing, and batches of the same records in another order end in the same rows. Record may change the
+// batch's rows in place to make them storable (see [Batch.Clean]).
 type Batch struct {
 	Deliveries []Delivery
 	Attempts   []webhook.Attempt
 	Events     []webhook.Event
-	// Offsets are the next offsets to read.
+	// Offsets are the next offsets to read. Stored ones never go back.
 	Offsets map[TopicPartition]int64
+	// From are the offsets that earlier batches have brought the store to. Where a stored one is lower, or missing, the store
+	// has lost commits, and the batch is refused with [ErrGap] rather than leave a hole. Partitions that are not in From are
+	// not checked.
+	From map[TopicPartition]int64
 }
 
-// Delivery is a row of the audit. A row moves forward only: to a higher generation, or within one to a higher
-// [webhook.Status.Rank]; while PENDING, to more attempts.
+// Delivery is a row of the audit, and what one record says about it: see [Delivery.Merge].
+//
+// A row is identified by its ID alone, but rows live in time partitions by CreatedAt. A record belongs to the row of its ID that
+// was created within [SameRow] of it; the same event produced again after that has a row of its own. Once a row or a record is
+// of a later generation (redelivery, replay), they belong together whenever they were created. Of several rows it is the nearest.
 type Delivery struct {
 	ID             uuid.UUID
 	Tenant         string
@@ -60,10 +71,55 @@ type Delivery struct {
 	CreatedAt time.Time
 	UpdatedAt time.Time
 	// AttemptCount counts attempts (not tries) of the current generation.
-	AttemptCount   uint32
-	NextAttemptAt  time.Time // zero where none
-	LastStatusCode int       // 0 where none
+	AttemptCount  uint32
+	NextAttemptAt time.Time // zero where none
+	// LastAttempt and LastTry say which request LastStatusCode and LastError are of; 0 where there was none. Try 0 of an
+	// attempt is what a dead letter knows of it.
+	LastAttempt    uint32
+	LastTry        uint32
+	LastStatusCode int // 0 where none
 	LastError      webhook.ErrorClass
+}
+
+// SameRow is how far apart a row and a record of generation 0 may be created.
+const SameRow = 48 * time.Hour
+
+// Retention is how long rows are kept by their CreatedAt; zero keeps them for ever.
+type Retention struct {
+	Deliveries time.Duration
+	Attempts   time.Duration
+	Events     time.Duration
+}
+
+// RefusedError says that the database refuses rows of a batch for what they contain, and that nothing of the batch was written.
+// Every row that it refuses is named; the batch without them can be written.
+type RefusedError struct {
+	Rows []RefusedRow
+}
+
+// RefusedRow is one row that the database refuses: an index into the batch's Deliveries, Attempts or Events.
+type RefusedRow struct {
+	Table Table
+	Index int
+	Err   error
+}
+
+// Table names one of the batch's kinds of rows.
+type Table string
+
+// The tables of the audit.
+const (
+	TableDeliveries Table = "deliveries"
+	TableAttempts   Table = "attempts"
+	TableEvents     Table = "events"
+)
+
+func (e *RefusedError) Error() string {
+	if len(e.Rows) == 0 {
+		return "the database refuses the batch"
+	}
+	first := e.Rows[0]
+	return fmt.Sprintf("the database refuses %d rows, the first is %s %d: %v", len(e.Rows), first.Table, first.Index, first.Err)
 }
 
 // DeliveryFilter selects deliveries of one tenant. Zero fields select everything.

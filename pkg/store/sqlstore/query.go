@@ -1,0 +1,82 @@
+package sqlstore
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hookline/hookline/pkg/store"
+)
+
+// query builds a statement whose conditions are known only at run time. Every placeholder is numbered in the order of its
+// argument, which both databases read the same way.
+type query struct {
+	text  string
+	args  []any
+	conds []string
+}
+
+// arg adds an argument and returns its placeholder.
+func (q *query) arg(v any) string {
+	q.args = append(q.args, v)
+	return "$" + strconv.Itoa(len(q.args))
+}
+
+// where adds a condition that ends in an argument.
+func (q *query) where(cond string, v any) { q.conds = append(q.conds, cond+q.arg(v)) }
+
+// in adds a condition on one of several values.
+func (q *query) in(column string, values []any) {
+	places := make([]string, len(values))
+	for i, v := range values {
+		places[i] = q.arg(v)
+	}
+	q.conds = append(q.conds, column+" IN ("+strings.Join(places, ", ")+")")
+}
+
+// end completes the statement.
+func (q *query) end(tail string) string {
+	return q.text + " WHERE " + strings.Join(q.conds, " AND ") + " " + tail
+}
+
+// after continues behind a row of a list that is newest first.
+func (q *query) after(at, id any) {
+	q.conds = append(q.conds, "(created_at, id) < ("+q.arg(at)+", "+q.arg(id)+")")
+}
+
+// list is a paginated query, newest first, over rows that have created_at and id.
+type list[T any] struct {
+	query
+	scan func(scanner) (T, error)
+	// place is the time and id of a row, id the argument of an id in a cursor.
+	place func(T) (time.Time, string)
+	id    func(string) (any, error)
+}
+
+// page reads one row more than the page has, which shows whether there is a next one.
+func (l list[T]) page(ctx context.Context, s *Store, p store.Page) (items []T, next string, err error) {
+	if p.Cursor != "" {
+		at, text, err := store.ParseCursor(p.Cursor)
+		if err != nil {
+			return nil, "", err
+		}
+		id, err := l.id(text)
+		if err != nil {
+			return nil, "", store.ErrBadCursor
+		}
+		l.after(s.d.Time(at), id)
+	}
+	size := p.Size()
+	items, err = collect(ctx, s.read, l.scan, l.end("ORDER BY created_at DESC, id DESC LIMIT "+l.arg(size+1)), l.args...)
+	if err != nil {
+		return nil, "", err
+	}
+	if len(items) > size {
+		items = items[:size]
+		next = store.Cursor(l.place(items[size-1]))
+	}
+	return items, next, nil
+}
+
+func textID(id string) (any, error) { return id, nil }

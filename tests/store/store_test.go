@@ -1,0 +1,236 @@
+// Package store_test holds the Postgres store to the conformance suite on a real server, and to what only a real server shows:
+// partitions, refused rows, locks between processes, connections that break.
+package store_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/hookline/hookline/pkg/pgstore"
+	"github.com/hookline/hookline/pkg/store"
+	"github.com/hookline/hookline/pkg/store/storetest"
+	"github.com/hookline/hookline/pkg/webhook"
+	"github.com/hookline/hookline/tests/testenv"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+func open(t testing.TB, url string) *pgstore.Store {
+	t.Helper()
+	s, err := pgstore.Open(context.Background(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return s
+}
+
+func migrated(t testing.TB) (*pgstore.Store, string) {
+	t.Helper()
+	url := testenv.Postgres(t)
+	s := open(t, url)
+	if err := s.Migrate(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	return s, url
+}
+
+func exec(t testing.TB, url, statement string) {
+	t.Helper()
+	ctx := context.Background()
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	if _, err := conn.Exec(ctx, statement); err != nil {
+		t.Fatalf("%s: %v", statement, err)
+	}
+}
+
+func count(t testing.TB, url, query string, args ...any) (n int) {
+	t.Helper()
+	ctx := context.Background()
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	if err := conn.QueryRow(ctx, query, args...).Scan(&n); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	return n
+}
+
+func TestPostgresStore(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) storetest.Store {
+		s, _ := migrated(t)
+		return s
+	})
+}
+
+func delivery(event string, at time.Time) store.Delivery {
+	return store.Delivery{
+		ID: webhook.DeliveryID("default", event, "s"), Tenant: "default", EventID: event, EventType: "a.b", SubscriptionID: "s", Profile: "fynapse",
+		Trigger: webhook.TriggerEvent, Status: webhook.Pending, CreatedAt: at, UpdatedAt: at,
+	}
+}
+
+func attempt(d store.Delivery, response string) webhook.Attempt {
+	return webhook.Attempt{ID: uuid.Must(uuid.NewV7()), DeliveryID: d.ID, Tenant: d.Tenant, EventID: d.EventID, SubscriptionID: d.SubscriptionID,
+		DeliveryCreatedAt: d.CreatedAt, Number: 1, StartedAt: time.Now(), Response: []byte(response), Outcome: webhook.Outcome{Status: webhook.Delivered}}
+}
+
+func TestEveryRowThatTheDatabaseRefusesIsNamedAndNothingIsWritten(t *testing.T) {
+	ctx := context.Background()
+	s, url := migrated(t)
+	exec(t, url, `ALTER TABLE deliveries ADD CHECK (event_id <> 'refused'); ALTER TABLE attempts ADD CHECK (response <> 'refused')`)
+	b := &store.Batch{Offsets: map[store.TopicPartition]int64{{Topic: "t"}: 7}}
+	for _, id := range []string{"a", "b", "refused", "c", "d"} {
+		d := delivery(id, time.Now())
+		b.Deliveries = append(b.Deliveries, d)
+		b.Attempts = append(b.Attempts, attempt(d, "x"+id), attempt(d, id))
+	}
+	err := s.Record(ctx, b)
+	var refused *store.RefusedError
+	if !errors.As(err, &refused) || len(refused.Rows) != 2 {
+		t.Fatalf("error %v", err)
+	}
+	if r := refused.Rows; r[0].Table != store.TableDeliveries || r[0].Index != 2 || r[1].Table != store.TableAttempts || r[1].Index != 5 {
+		t.Errorf("refused %+v", r)
+	}
+	if n := count(t, url, `SELECT (SELECT count(*) FROM deliveries) + (SELECT count(*) FROM attempts) + (SELECT count(*) FROM consumer_offsets)`); n != 0 {
+		t.Errorf("%d rows were written", n)
+	}
+	b.Deliveries = append(b.Deliveries[:2], b.Deliveries[3:]...)
+	b.Attempts = append(b.Attempts[:5], b.Attempts[6:]...)
+	if err := s.Record(ctx, b); err != nil {
+		t.Errorf("without the refused rows: %v", err)
+	}
+}
+
+func TestRowsGoToThePartitionOfTheirDay(t *testing.T) {
+	ctx := context.Background()
+	s, url := migrated(t)
+	now := time.Now().UTC()
+	ancient := now.AddDate(-1, 0, 0)
+	if err := s.Record(ctx, &store.Batch{Deliveries: []store.Delivery{delivery("now", now), delivery("ancient", ancient)}}); err != nil {
+		t.Fatal(err)
+	}
+	if n := count(t, url, `SELECT count(*) FROM deliveries_`+now.Format("20060102")); n != 1 {
+		t.Errorf("%d rows in today's partition, want 1", n)
+	}
+	if n := count(t, url, `SELECT count(*) FROM deliveries_default`); n != 1 {
+		t.Errorf("%d rows in the default partition, want 1", n)
+	}
+	// Where the day is made after all, its rows move there.
+	if err := s.Maintain(ctx, ancient, store.Retention{}); err != nil {
+		t.Fatal(err)
+	}
+	if n := count(t, url, `SELECT count(*) FROM deliveries_default`); n != 0 {
+		t.Errorf("%d rows stayed in the default partition", n)
+	}
+	if n := count(t, url, `SELECT count(*) FROM deliveries_`+ancient.Format("20060102")); n != 1 {
+		t.Errorf("%d rows in the ancient partition, want 1", n)
+	}
+	if err := s.Maintain(ctx, now, store.Retention{Deliveries: 30 * 24 * time.Hour}); err != nil {
+		t.Fatal(err)
+	}
+	if n := count(t, url, `SELECT count(*) FROM pg_class WHERE relname LIKE 'deliveries\_2%' AND relkind = 'r'`); n != 11 {
+		t.Errorf("%d partitions, want the 7 days before today, today, and 3 ahead", n)
+	}
+	if n := count(t, url, `SELECT count(*) FROM deliveries`); n != 1 {
+		t.Errorf("%d rows, want 1", n)
+	}
+}
+
+func TestTwoProcessesMigrateAtOnce(t *testing.T) {
+	url := testenv.Postgres(t)
+	done := make(chan error)
+	for range 3 {
+		s := open(t, url)
+		go func() { done <- s.Migrate(context.Background()) }()
+	}
+	for range 3 {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestADatabaseThatIsNotMigratedIsUnavailableAndSaysHow(t *testing.T) {
+	s := open(t, testenv.Postgres(t))
+	for name, err := range map[string]error{
+		"record": s.Record(context.Background(), &store.Batch{Deliveries: []store.Delivery{delivery("x", time.Now())}}),
+		"tenant": s.PutTenant(context.Background(), webhook.Tenant{ID: "x"}),
+	} {
+		if !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestADatabaseThatIsAwayIsUnavailable(t *testing.T) {
+	s := open(t, "postgres://nobody@127.0.0.1:1/none")
+	ctx := context.Background()
+	_, err := s.Offsets(ctx, "x")
+	_, lock := s.OutboxLock(ctx, func(context.Context) error { return nil })
+	for name, err := range map[string]error{
+		"offsets": err, "lock": lock, "ping": s.Ping(ctx), "record": s.Record(ctx, &store.Batch{}), "maintain": s.Maintain(ctx, time.Now(), store.Retention{}),
+		"tenant": s.PutTenant(ctx, webhook.Tenant{ID: "x"}), "migrate": s.Migrate(ctx),
+	} {
+		if !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestABrokenConnectionIsUnavailableOnceAndThenReplaced(t *testing.T) {
+	ctx := context.Background()
+	s, url := migrated(t)
+	d := delivery("x", time.Now())
+	if err := s.Record(ctx, &store.Batch{Deliveries: []store.Delivery{d}}); err != nil {
+		t.Fatal(err)
+	}
+	exec(t, url, `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`)
+	for range 12 {
+		err := s.Record(ctx, &store.Batch{Deliveries: []store.Delivery{d}, Attempts: []webhook.Attempt{attempt(d, "x")}})
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, store.ErrUnavailable) {
+			t.Fatalf("broken connection: %v", err)
+		}
+	}
+	t.Error("the pool does not recover")
+}
+
+func TestTheRelayLockEndsWithItsConnection(t *testing.T) {
+	ctx := context.Background()
+	s, url := migrated(t)
+	other := open(t, url)
+	ran, err := s.OutboxLock(ctx, func(held context.Context) error {
+		if ran, err := other.OutboxLock(ctx, func(context.Context) error { return nil }); ran || err != nil {
+			t.Errorf("another process takes the lock: %t, %v", ran, err)
+		}
+		exec(t, url, `SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE locktype = 'advisory'`)
+		select {
+		case <-held.Done():
+			return held.Err()
+		case <-time.After(20 * time.Second):
+			t.Error("the holder does not notice")
+			return nil
+		}
+	})
+	if !ran || !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("lost lock: %t, %v", ran, err)
+	}
+	if ran, err := other.OutboxLock(ctx, func(context.Context) error { return nil }); !ran || err != nil {
+		t.Errorf("after it: %t, %v", ran, err)
+	}
+}
