@@ -143,7 +143,7 @@ func (d *demo) show(ctx context.Context) error {
 	defer cancel()
 	select {
 	case <-d.all:
-		return d.summarise(ctx)
+		return d.summarise()
 	case <-patience.Done():
 		d.mu.Lock()
 		defer d.mu.Unlock()
@@ -196,7 +196,7 @@ func (d *demo) saw(e *demoEndpoint, r received) {
 	}
 }
 
-func (d *demo) summarise(ctx context.Context) error {
+func (d *demo) summarise() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	signed := "every signature was valid"

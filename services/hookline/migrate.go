@@ -144,7 +144,7 @@ func waitFor(ctx context.Context, log *slog.Logger, what string, check func(cont
 		}
 		if time.Since(lastLogged) >= repeat {
 			lastLogged = time.Now()
-			log.WarnContext(ctx, "waiting for "+what, "error", err)
+			log.WarnContext(ctx, "waiting", "for", what, "error", err)
 		}
 		select {
 		case <-ctx.Done():

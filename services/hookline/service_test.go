@@ -163,7 +163,7 @@ func TestMigrateWaitsForServersThatAreDownUntilItIsStopped(t *testing.T) {
 	}()
 	waited := false
 	for lines := bufio.NewScanner(logs); lines.Scan(); {
-		if strings.Contains(lines.Text(), "waiting for kafka") {
+		if strings.Contains(lines.Text(), `"for":"kafka"`) {
 			waited = true
 			cancel()
 		}

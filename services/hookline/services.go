@@ -12,11 +12,13 @@ import (
 	"github.com/hookline/hookline/pkg/run"
 	"github.com/hookline/hookline/services/api"
 	"github.com/hookline/hookline/services/delivery"
+	"github.com/hookline/hookline/services/router"
 	"github.com/hookline/hookline/services/scheduler"
 )
 
 // services are the six, in the order of an event's path.
 var services = []service{
+	define("router", "Decide who wants each event, and make a delivery for each", assembleRouter),
 	define("delivery", "Sign and send deliveries, and decide what follows", assembleDelivery),
 	define("scheduler", "Put retries back to work when they are due", assembleScheduler),
 	define("api", "Serve the control plane and the audit, and publish changes", assembleAPI),
@@ -25,6 +27,19 @@ var services = []service{
 // runner is a service of one of the six packages.
 type runner interface {
 	Run(ctx context.Context) error
+}
+
+type routerConfig struct {
+	Process  processConfig
+	Router   router.Config
+	Profiles profilesConfig
+}
+
+func assembleRouter(_ context.Context, p *process, cfg *routerConfig) (runner, error) {
+	return router.New(cfg.Router, router.Deps{
+		Log: p.log, Metrics: p.telemetry.Metrics, Tracer: p.telemetry.Tracer, Health: p.health, Kafka: p.kafka,
+		Snapshot: p.config(), Profiles: cfg.Profiles.catalog(),
+	})
 }
 
 type deliveryConfig struct {
