@@ -96,30 +96,40 @@ func (s *scratch) free() {
 // sees them, newest first. An error is a *[ContractError] where the event does not fit the contract, now or ever, or
 // wraps [ErrSecret]. The body is the caller's own; nothing of the delivery or the keys is kept.
 func (c *Contract) Build(d *webhook.Delivery, keys [][]byte, at time.Time) (Request, error) {
-	in := input{d: d, at: at}
-	b, err := c.p.body.append(make([]byte, 0, c.p.body.size(d)), in)
+	b, err := c.p.body.append(make([]byte, 0, c.p.body.size(d)), input{d: d, at: at})
 	if err != nil {
 		return Request{}, err
 	}
+	h, err := c.Sign(d, b, keys, at)
+	if err != nil {
+		return Request{}, err
+	}
+	return Request{Header: h, Body: b}, nil
+}
+
+// Sign makes the headers of a request whose body is given instead of built. Otherwise it is like [Contract.Build].
+func (c *Contract) Sign(d *webhook.Delivery, body []byte, keys [][]byte, at time.Time) (http.Header, error) {
+	in := input{d: d, at: at}
 	s := scratches.Get().(*scratch)
 	defer s.free()
 	s.text, s.ends = s.text[:0], s.ends[:0]
 	if c.p.sorted {
-		if s.sorted, err = s.sorter.appendSorted(s.sorted[:0], b); err != nil {
-			return Request{}, err
+		var err error
+		if s.sorted, err = s.sorter.appendSorted(s.sorted[:0], body); err != nil {
+			return nil, err
 		}
 	}
 	for i := range c.p.headers {
 		if err := s.header(&c.p.headers[i], in); err != nil {
-			return Request{}, err
+			return nil, err
 		}
 	}
 	for i := range c.p.signatures {
-		if err := s.signature(c.p, &c.p.signatures[i], in, b, keys); err != nil {
-			return Request{}, err
+		if err := s.signature(c.p, &c.p.signatures[i], in, body, keys); err != nil {
+			return nil, err
 		}
 	}
-	return Request{Header: c.header(s), Body: b}, nil
+	return c.header(s), nil
 }
 
 // header makes the map of headers. All values are parts of one string, all slices parts of one array.
@@ -235,22 +245,6 @@ func (s *scratch) fillContent(sig *signature, in input, body []byte) {
 			s.content.pieces = append(s.content.pieces, s.signed[start:])
 		}
 	}
-}
-
-// Signed is what the contract's first signature covers, for those who look for the difference between two of them.
-func (c *Contract) Signed(d *webhook.Delivery, body []byte, at time.Time) ([]byte, error) {
-	if len(c.p.signatures) == 0 {
-		return nil, nil
-	}
-	var s scratch
-	if c.p.sorted {
-		var err error
-		if s.sorted, err = s.sorter.appendSorted(nil, body); err != nil {
-			return nil, err
-		}
-	}
-	s.fillContent(&c.p.signatures[0], input{d: d, at: at}, body)
-	return s.content.bytes(), nil
 }
 
 // String names the contract's profile and version.

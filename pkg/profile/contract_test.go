@@ -333,6 +333,54 @@ func TestAContractIsSafeForConcurrentUse(t *testing.T) {
 	group.Wait()
 }
 
+func TestABodyThatIsGivenIsSignedAsItIs(t *testing.T) {
+	body := []byte(" {\"b\": 1.0,\n\"a\": 2} \n")
+	for _, name := range Builtin().Names() {
+		c := contractOf(t, name)
+		h, err := c.Sign(testDelivery(), body, [][]byte{testKey}, testAt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Profile().Verify(h, body, [][]byte{testKey}, testAt); err != nil {
+			t.Errorf("%s: %v", c, err)
+		}
+	}
+	if _, err := contractOf(t, "fuse").Sign(testDelivery(), []byte("{"), [][]byte{testKey}, testAt); err == nil {
+		t.Error("what is no JSON has no sorted form")
+	}
+}
+
+func TestADocumentedEventTypeIsFoundByItsName(t *testing.T) {
+	p := must(Builtin().Get("fynapse"))
+	if et, ok := p.EventType("balance.extracted"); !ok || len(et.Sample) == 0 {
+		t.Errorf("%+v", et)
+	}
+	if _, ok := p.EventType("balance.unknown"); ok {
+		t.Error("found")
+	}
+}
+
+func FuzzBuildNeverSendsWhatDoesNotParse(f *testing.F) {
+	for _, seed := range []string{`{"a":1}`, `{"a":"}`, `{`, `[]`, `{"type":1}`, `{"a":{"b":[1,{"c":"\ud800"}]}}`, " {\n} ", `{"a" :1 , "b":2 }`} {
+		f.Add(seed, seed)
+	}
+	f.Fuzz(func(t *testing.T, data, metadata string) {
+		for _, name := range []string{"fuse", "fynapse"} {
+			d := testDelivery()
+			d.Event.Data, d.Event.Metadata = []byte(data), []byte(metadata)
+			r, err := contractOf(t, name).Build(d, [][]byte{testKey}, testAt)
+			var refused *ContractError
+			if err != nil && !errors.As(err, &refused) {
+				t.Fatalf("%s: %v", name, err)
+			}
+			given := (data == "" || json.Valid(d.Event.Data)) && (metadata == "" || json.Valid(d.Event.Metadata))
+			if err == nil && (name == "fuse" || given) && !json.Valid(r.Body) {
+				t.Fatalf("%s: %q, %q: %s", name, data, metadata, r.Body)
+			}
+		}
+	})
+}
+
 // kilobyte is an event whose data has about 1 kB.
 func kilobyte() *webhook.Delivery {
 	d := testDelivery()
