@@ -36,9 +36,9 @@ const minWindow = 256
 // busy endpoint is seen soon.
 const windowTime = time.Second
 
-func newPartition(number int32, tracker *offset.Tracker, cfg Config, remembered int) *partition {
+func newPartition(number int32, tracker *offset.Tracker, cfg Config) *partition {
 	return &partition{
-		number: number, tracker: tracker, recent: newRecentTrips(remembered),
+		number: number, tracker: tracker, recent: newRecentTrips(cfg.RememberedTrips),
 		window: min(minWindow, cfg.WindowRecords), maxWindow: cfg.WindowRecords, maxBytes: cfg.WindowBytes,
 	}
 }
@@ -143,11 +143,12 @@ func (p *partition) revoke() <-chan struct{} {
 }
 
 // recentTrips is a bounded memory of trips, in two halves: when the younger one is full or old, the elder is forgotten.
-// It is used by the polling goroutine alone.
+// Methods may be called concurrently.
 //
 // It lives as long as the ownership of the partition: a later owner reads again what was not committed, and must not
 // take it for something it has already done.
 type recentTrips struct {
+	mu         sync.Mutex
 	young, old map[webhook.Trip]struct{}
 	half       int
 	turned     time.Time
@@ -160,8 +161,17 @@ func newRecentTrips(limit int) *recentTrips {
 	return &recentTrips{young: map[webhook.Trip]struct{}{}, half: max(limit/2, 1)}
 }
 
+// limit sets how many trips are remembered at most, from the next turn of the halves on.
+func (r *recentTrips) limit(trips int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.half = max(trips/2, 1)
+}
+
 // add reports whether the trip is new.
 func (r *recentTrips) add(t webhook.Trip, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if len(r.young) >= r.half || now.Sub(r.turned) >= rememberFor {
 		r.old = r.young
 		if now.Sub(r.turned) >= 2*rememberFor {

@@ -11,7 +11,7 @@ import (
 )
 
 func testPartition() *partition {
-	return newPartition(0, offset.New(0, ""), Config{WindowRecords: 2000, WindowBytes: 10_000}, 100)
+	return newPartition(0, offset.New(0, ""), Config{WindowRecords: 2000, WindowBytes: 10_000, RememberedTrips: 100})
 }
 
 func TestAFullPartitionResumesWhenHalfItsWindowIsFree(t *testing.T) {

@@ -2,17 +2,13 @@ package delivery
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"maps"
 	"sync"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/hookline/hookline/pkg/kafka"
 	"github.com/hookline/hookline/pkg/offset"
 	"github.com/hookline/hookline/pkg/run"
 	"github.com/hookline/hookline/pkg/topic"
@@ -45,6 +41,9 @@ type session struct {
 
 	mu         sync.Mutex
 	partitions map[int32]*partition
+
+	// committing makes commits one after another: an older one must not overwrite a newer one.
+	committing sync.Mutex
 }
 
 // item is a delivery record on its way through the worker.
@@ -98,7 +97,7 @@ func (ss *session) open() error {
 		kgo.DisableAutoCommit(),
 		kgo.BlockRebalanceOnPoll(),
 		kgo.FetchMaxPartitionBytes(1<<20),
-		kgo.AdjustFetchOffsetsFn(ss.assign),
+		kafka.OnFetched(ss.assign),
 		kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, gone map[string][]int32) {
 			ss.release(gone[ss.topics.Deliveries], revokeTimeout)
 		}),
@@ -225,6 +224,7 @@ func (ss *session) tick(ctx context.Context) {
 			owned := ss.owned()
 			for _, p := range owned {
 				p.measure(now.Sub(last))
+				p.recent.limit(ss.cfg.RememberedTrips / len(owned))
 				lag += p.lag()
 			}
 			last = now
@@ -249,25 +249,15 @@ func (ss *session) drain() {
 	ss.release(numbers, ss.cfg.DrainTimeout)
 }
 
-// assign starts a tracker for every partition that has come, where the last commit left off.
-func (ss *session) assign(ctx context.Context, offsets map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
-	group := ss.deps.Kafka.GroupID("delivery")
-	committed, err := kadm.NewClient(ss.producer).FetchOffsetsForTopics(ctx, group, ss.topics.Deliveries)
-	if err != nil {
-		return nil, fmt.Errorf("fetch offsets of %s: %w", group, err)
+// assign starts a tracker for a partition that has come, where the last commit left off.
+func (ss *session) assign(number int32, at kafka.Point) {
+	tracker := offset.New(0, "")
+	if at.Offset >= 0 {
+		tracker = offset.New(at.Offset, at.Metadata)
 	}
-	mine := offsets[ss.topics.Deliveries]
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	for number := range mine {
-		tracker := offset.New(0, "")
-		if last, ok := committed.Lookup(ss.topics.Deliveries, number); ok && last.At >= 0 {
-			tracker = offset.New(last.At, last.Metadata)
-			mine[number] = kgo.NewOffset().At(last.At)
-		}
-		ss.partitions[number] = newPartition(number, tracker, ss.cfg, ss.cfg.RememberedTrips/max(len(mine)+len(ss.partitions), 1))
-	}
-	return offsets, nil
+	ss.partitions[number] = newPartition(number, tracker, ss.cfg)
 }
 
 // release hands partitions over: nothing more of them begins, what has begun may finish within the timeout, and what is
@@ -312,50 +302,18 @@ func (ss *session) forget(numbers []int32) {
 
 // commit writes the lowest unfinished offset of each partition, with what is finished above it as metadata.
 func (ss *session) commit(parts map[int32]*partition) error {
-	type point struct {
-		offset   int64
-		metadata string
-	}
-	points := map[int32]point{}
-	offsets := map[int32]kgo.EpochOffset{}
+	ss.committing.Lock()
+	defer ss.committing.Unlock()
+	points := map[int32]kafka.Point{}
 	for number, p := range parts {
 		if at, metadata, changed := p.tracker.Commit(); changed {
-			points[number] = point{at, metadata}
-			offsets[number] = kgo.EpochOffset{Epoch: -1, Offset: at}
+			points[number] = kafka.Point{Offset: at, Metadata: metadata}
 		}
-	}
-	if len(points) == 0 {
-		return nil
 	}
 	// A commit is worth its time even when the service is about to end.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ss.work), commitTimeout)
 	defer cancel()
-	ctx = kgo.PreCommitFnContext(ctx, func(request *kmsg.OffsetCommitRequest) error {
-		for i := range request.Topics {
-			for j := range request.Topics[i].Partitions {
-				p := &request.Topics[i].Partitions[j]
-				metadata := points[p.Partition].metadata
-				p.Metadata = &metadata
-			}
-		}
-		return nil
+	return kafka.Commit(ctx, ss.consumer, ss.topics.Deliveries, points, func(number int32, at kafka.Point) {
+		parts[number].tracker.Committed(at.Offset, at.Metadata)
 	})
-	var problems []error
-	ss.consumer.CommitOffsetsSync(ctx, map[string]map[int32]kgo.EpochOffset{ss.topics.Deliveries: offsets},
-		func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, response *kmsg.OffsetCommitResponse, err error) {
-			if err != nil {
-				problems = append(problems, err)
-				return
-			}
-			for _, t := range response.Topics {
-				for _, r := range t.Partitions {
-					if err := kerr.ErrorForCode(r.ErrorCode); err != nil {
-						problems = append(problems, fmt.Errorf("partition %d: %w", r.Partition, err))
-					} else if p := parts[r.Partition]; p != nil {
-						p.tracker.Committed(points[r.Partition].offset, points[r.Partition].metadata)
-					}
-				}
-			}
-		})
-	return errors.Join(problems...)
 }
