@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/url"
 	"strings"
+	"sync"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
@@ -35,6 +36,7 @@ type Options struct {
 // means the same. In a sentinel URL user and password are the sentinels' own, and the parameters username and password the server's.
 // The other parameters are those of go-redis, such as dial_timeout=3s or pool_size=20.
 func Open(rawURL string, opts Options) (*Index, error) {
+	silence()
 	client, err := open(rawURL, opts)
 	if err != nil {
 		// The URL may hold a password, and url.Error quotes it.
@@ -73,6 +75,14 @@ func open(rawURL string, opts Options) (redis.UniversalClient, error) {
 		return openServer(u.String(), opts)
 	}
 }
+
+// silence turns off the client library's own log, which is one for the whole process and writes a line for every
+// connection that fails. Whoever asks the index gets the error.
+var silence = sync.OnceFunc(func() { redis.SetLogger(silent{}) })
+
+type silent struct{}
+
+func (silent) Printf(context.Context, string, ...any) {}
 
 // Nothing is repeated below the caller: a claim whose reply was lost would lease a second lot. Notices of a managed
 // Redis about its maintenance are not needed, since every outage is waited for.

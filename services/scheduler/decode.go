@@ -40,24 +40,25 @@ type soonDue struct {
 // returns; an error means that they could not be.
 func (s *Service) decode(ctx context.Context, sh *shard, from position, records []*kgo.Record) (batch, error) {
 	b := batch{ops: make([]retryqueue.Op, 0, len(records)), last: from.next - 1, tombstones: map[webhook.Trip]int64{}}
+	now := time.Now()
 	for _, record := range records {
 		if !from.takes(record.Offset) {
 			continue
 		}
 		b.last = record.Offset
-		op, err := readRetry(record, s.longest)
+		op, err := readRetry(record, s.longest, now)
 		if err != nil {
 			if err := s.reject(ctx, sh, record, err); err != nil {
 				return b, err
 			}
 			continue
 		}
-		b.add(op, record)
+		b.add(op, record, now)
 	}
 	return b, nil
 }
 
-func (b *batch) add(op retryqueue.Op, record *kgo.Record) {
+func (b *batch) add(op retryqueue.Op, record *kgo.Record, now time.Time) {
 	b.ops = append(b.ops, op)
 	if op.Remove {
 		b.tombstones[op.Trip] = op.Offset
@@ -66,10 +67,13 @@ func (b *batch) add(op retryqueue.Op, record *kgo.Record) {
 	if b.earliest.IsZero() || op.Due.Before(b.earliest) {
 		b.earliest = op.Due
 	}
-	if op.Due.Sub(record.Timestamp) <= soon {
+	if op.Due.Sub(now) <= soon {
 		b.soon = append(b.soon, soonDue{trip: op.Trip, offset: record.Offset, value: record.Value})
 	}
 }
+
+// brokerTime is the timestamp type of records that have the time at which the broker appended them.
+const brokerTime = 1
 
 // unreadable is why a record is rejected.
 type unreadable struct {
@@ -87,8 +91,9 @@ const (
 	reasonMissing  = "body_missing"
 )
 
-// readRetry reads what a record of the retries topic does to the index.
-func readRetry(record *kgo.Record, longest time.Duration) (retryqueue.Op, error) {
+// readRetry reads what a record of the retries topic does to the index. now bounds a timestamp that is not the broker's:
+// a topic that was not set up by us, or an embedded broker, has the writer's.
+func readRetry(record *kgo.Record, longest time.Duration, now time.Time) (retryqueue.Op, error) {
 	trip, err := webhook.ParseTrip(string(record.Key))
 	if err != nil {
 		return retryqueue.Op{}, unreadable{reasonKey, err}
@@ -103,7 +108,11 @@ func readRetry(record *kgo.Record, longest time.Duration) (retryqueue.Op, error)
 	if retry.Delivery.Key() != trip {
 		return retryqueue.Op{}, unreadable{reasonMismatch, fmt.Errorf("the value is of %s", retry.Delivery.Key())}
 	}
-	return retryqueue.Op{Trip: trip, Due: dueAt(record.Timestamp, retry.Delay, longest), Offset: record.Offset}, nil
+	appended := record.Timestamp
+	if record.Attrs.TimestampType() != brokerTime && appended.After(now) {
+		appended = now
+	}
+	return retryqueue.Op{Trip: trip, Due: dueAt(appended, retry.Delay, longest), Offset: record.Offset}, nil
 }
 
 // rejectedBytes is how much of a value is kept where it is over the bound of an event.

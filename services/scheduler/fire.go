@@ -19,7 +19,7 @@ const (
 	// claimMost is how many due retries are taken at once.
 	claimMost = 500
 	// idle is how long a shard sleeps at most, so that a Redis that lost its data or whose clock was set is noticed.
-	idle = 30 * time.Second
+	idle = time.Minute
 	// together is added to a sleep, so that what is due within it goes in one claim.
 	together = 3 * time.Millisecond
 	// After an error the next look is this much later.

@@ -16,8 +16,10 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.opentelemetry.io/otel/metric/noop"
 	"go.uber.org/goleak"
 
@@ -56,7 +58,7 @@ func inBubble(t *testing.T, test func(r *rig)) {
 		r := &rig{t: t, fired: map[webhook.Trip][]time.Time{}}
 		var err error
 		r.broker, err = kfake.NewCluster(kfake.NumBrokers(1), kfake.ListenFn(r.network.Listen), kfake.BrokerConfigs(map[string]string{
-			"group.consumer.heartbeat.interval.ms": "5000", "group.consumer.session.timeout.ms": "45000",
+			"group.consumer.heartbeat.interval.ms": "15000", "group.consumer.session.timeout.ms": "45000",
 		}))
 		r.must(err)
 		t.Cleanup(r.broker.Close)
@@ -359,22 +361,27 @@ func (r *rig) save() saved {
 	return s
 }
 
-// restore makes Redis what it was. Nobody is served in between.
+// restore makes Redis what it was. No time passes meanwhile.
 func (r *rig) restore(s saved) {
-	ctx := context.Background()
-	_, err := r.redisClient().TxPipelined(ctx, func(tx redis.Pipeliner) error {
-		tx.FlushAll(ctx)
-		for key, value := range s {
-			switch v := value.(type) {
-			case []redis.Z:
-				tx.ZAdd(ctx, key, v...)
-			case map[string]string:
-				tx.HSet(ctx, key, v)
-			case string:
-				tx.Set(ctx, key, v, 0)
+	r.redis.FlushAll()
+	for key, value := range s {
+		switch v := value.(type) {
+		case []redis.Z:
+			for _, z := range v {
+				_, err := r.redis.ZAdd(key, z.Score, z.Member.(string))
+				r.must(err)
 			}
+		case map[string]string:
+			for field, value := range v {
+				r.redis.HSet(key, field, value)
+			}
+		case string:
+			r.must(r.redis.Set(key, v))
 		}
-		return nil
-	})
-	r.must(err)
+	}
+}
+
+// blockProduce lets nothing be written to a topic until the fault is removed; writers try again.
+func (r *rig) blockProduce(topic string) *kfake.FaultHandle {
+	return r.broker.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Err: kerr.NotLeaderForPartition, Count: -1})
 }

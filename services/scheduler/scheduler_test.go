@@ -83,3 +83,47 @@ func pow(base, exponent int) int {
 	}
 	return n
 }
+
+func TestWhatHasFiredDoesNotFireAgainAfterFlushAll(t *testing.T) {
+	inBubble(t, func(r *rig) {
+		p := r.start()
+		r.after(20 * time.Second)
+		early, late := tripsTo(0, 300), tripsTo(300, 600)
+		r.retry(10*time.Second, early...)
+		r.retry(time.Hour, late...)
+		r.after(time.Minute)
+		r.want(1, 1, early...)
+		for range 3 {
+			r.redis.FlushAll()
+			r.after(2 * time.Minute)
+		}
+		r.want(1, 1, early...)
+		r.want(0, 0, late...)
+		r.redis.FlushAll()
+		r.after(2 * time.Hour)
+		r.want(1, 1, append(early, late...)...)
+		if rewinds := p.log.count("building the timer index again"); rewinds < partitions {
+			t.Errorf("%d rewinds", rewinds)
+		}
+	})
+}
+
+// The index is lost while retries are on their way: their tombstones come after the end that the gate waits for, and
+// still nothing fires twice.
+func TestWhatIsInFlightDoesNotFireAgainAfterFlushAll(t *testing.T) {
+	inBubble(t, func(r *rig) {
+		r.start()
+		r.after(20 * time.Second)
+		trips := tripsTo(0, 200)
+		r.retry(10*time.Second, trips...)
+		r.after(5 * time.Second)
+		blocked := r.blockProduce(r.cluster.Topics.Retries)
+		r.after(10 * time.Second)
+		r.want(1, 1, trips...)
+		r.redis.FlushAll()
+		r.after(3 * time.Minute)
+		blocked.Remove()
+		r.after(10 * time.Minute)
+		r.want(1, 1, trips...)
+	})
+}
