@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -30,6 +31,9 @@ const (
 	configDeferral  = time.Second
 	missingDeferral = 30 * time.Second
 )
+
+// userAgent is sent where the profile names no other.
+const userAgent = "Hookline/1.0"
 
 // maxResponse is how much of a response is read. A connection whose response is longer is not used again.
 const maxResponse = 16 << 10
@@ -99,6 +103,10 @@ func (ss *session) perform(it *item) step {
 		return putBack(d, missingDeferral, webhook.ReasonSecret)
 	}
 	request, err := terms.contract.Build(d, keys, now)
+	if errors.Is(err, profile.ErrSecret) {
+		ss.deps.Log.ErrorContext(ss.work, "sign with secret", "subscription", sub.ID, "delivery", d.ID, "error", err)
+		return putBack(d, missingDeferral, webhook.ReasonSecret)
+	}
 	if err != nil {
 		ss.deps.Log.WarnContext(ss.work, "event does not fit the contract", "subscription", sub.ID, "delivery", d.ID, "error", err)
 		return decideWithout(d, webhook.DeadLetter, webhook.ReasonContract, webhook.ErrorRequest)
@@ -110,10 +118,13 @@ func (ss *session) perform(it *item) step {
 func (ss *session) exchange(it *item, terms *resolved, request profile.Request) step {
 	made := *it.delivery
 	made.Attempts++
-	made.Profile, made.ProfileVersion = terms.profile, terms.version
+	made.Profile, made.ProfileVersion = terms.used.profile, terms.used.version
 	ctx, span := telemetry.StartProducer(ss.work, ss.deps.Tracer, "deliver", made.Event.Trace,
 		attribute.String("hookline.delivery", made.ID.String()), attribute.String("hookline.subscription", made.SubscriptionID))
 	defer span.End()
+	if _, ok := request.Header["User-Agent"]; !ok {
+		request.Header["User-Agent"] = []string{userAgent}
+	}
 	traced := telemetry.TraceContext(ctx)
 	if terms.contract.SendTrace() && traced.Parent != "" {
 		request.Header["Traceparent"] = []string{traced.Parent}
@@ -280,12 +291,18 @@ func reasonOf(r profile.Response) webhook.Reason {
 type resolved struct {
 	subscription *webhook.Subscription
 	secret       *webhook.Secret
-	profile      string
-	version      uint32
+	// made is the contract that the delivery was made under, used the one it goes out under.
+	made, used stamp
 
 	contract *profile.Contract
 	endpoint *url.URL
 	opened   map[int][]byte // by version number
+}
+
+// stamp names a version of a profile.
+type stamp struct {
+	profile string
+	version uint32
 }
 
 // keys are the secret's values that sign at a moment, newest first.
@@ -307,16 +324,17 @@ func (ss *session) resolve(ln *lane, sub *webhook.Subscription, d *webhook.Deliv
 	if !ok {
 		return nil, fmt.Errorf("secret %q is not in the config snapshot", sub.SecretRef)
 	}
+	made := stamp{d.Profile, d.ProfileVersion}
+	if t := ln.resolved.Load(); t != nil && t.subscription == sub && t.secret == secret && t.made == made {
+		return t, nil
+	}
 	terms, err := ss.profileOf(sub, d)
 	if err != nil {
 		return nil, err
 	}
-	if t := ln.resolved.Load(); t != nil && t.subscription == sub && t.secret == secret && t.profile == terms.Name && t.version == terms.Version {
-		return t, nil
-	}
-	t := &resolved{subscription: sub, secret: secret, profile: terms.Name, version: terms.Version, opened: map[int][]byte{}}
+	t := &resolved{subscription: sub, secret: secret, made: made, used: stamp{terms.Name, terms.Version}, opened: map[int][]byte{}}
 	if t.contract, err = terms.Contract(sub.Overrides); err != nil {
-		return nil, fmt.Errorf("profile %s with the subscription's overrides: %w", terms.Name, err)
+		return nil, fmt.Errorf("profile %s version %d with the subscription's overrides: %w", terms.Name, terms.Version, err)
 	}
 	if t.endpoint, err = url.Parse(sub.EndpointURL); err != nil {
 		return nil, fmt.Errorf("endpoint URL: %w", err)
@@ -334,11 +352,12 @@ func (ss *session) resolve(ln *lane, sub *webhook.Subscription, d *webhook.Deliv
 	return t, nil
 }
 
-// profileOf is the version of the profile that the delivery was made under, or the newest one of the subscription's
-// profile where that version is not loaded or the subscription has moved to another profile.
+// profileOf is the version of the profile that the delivery was made under. It is the newest one of the subscription's
+// profile where the subscription has moved to another, where that version is not loaded, or where the overrides, which
+// were checked against the newest, are out of its bounds.
 func (ss *session) profileOf(sub *webhook.Subscription, d *webhook.Delivery) (*profile.Profile, error) {
 	if sub.Profile == d.Profile {
-		if p, ok := ss.deps.Profiles.Version(d.Profile, d.ProfileVersion); ok {
+		if p, ok := ss.deps.Profiles.Version(d.Profile, d.ProfileVersion); ok && len(p.Check(sub.Overrides)) == 0 {
 			return p, nil
 		}
 	}
