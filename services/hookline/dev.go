@@ -49,6 +49,10 @@ func dev(ctx context.Context, t terminal, flags devFlags) error {
 	if err != nil {
 		return err
 	}
+	if flags.demo {
+		// The demo tells of every attempt itself.
+		environ = environ.With(map[string]string{"HOOKLINE_LOG_LEVEL": "warn"})
+	}
 	var cfg devConfig
 	problems := config.Problems{}
 	problems.Add(config.Load(&cfg, environ))
@@ -204,7 +208,13 @@ func devAdmin(ctx context.Context, addr string, given config.Environment) (net.L
 
 // guide waits until everything is ready, says what is where, and shows the demo if asked to.
 func (p *process) guide(ctx context.Context, t terminal, about guide, demo bool) error {
-	if !p.waitReady(ctx) {
+	// The first thing that anybody does needs the key.
+	known := p.health.Need("dev: API key", errors.New("not published yet"))
+	if !poll(ctx, func() bool { _, ok := p.config().APIKey(apikey.Hash(about.Key)); return ok }) {
+		return nil
+	}
+	known.Set(nil)
+	if !poll(ctx, func() bool { return len(p.health.Unmet()) == 0 }) {
 		return nil
 	}
 	if err := about.print(t.out); err != nil {
@@ -219,11 +229,11 @@ func (p *process) guide(ctx context.Context, t terminal, about guide, demo bool)
 	return nil
 }
 
-// waitReady returns true once nothing is missing, or false when ctx has ended.
-func (p *process) waitReady(ctx context.Context) bool {
+// poll returns true once done does, or false when ctx has ended.
+func poll(ctx context.Context, done func() bool) bool {
 	look := time.NewTicker(20 * time.Millisecond)
 	defer look.Stop()
-	for len(p.health.Unmet()) > 0 {
+	for !done() {
 		select {
 		case <-ctx.Done():
 			return false

@@ -18,6 +18,8 @@ var help = map[string]string{
 	"HOOKLINE_EGRESS_ALLOW_HTTP":          "Whether endpoints may be `http://`.",
 	"HOOKLINE_EGRESS_DNS":                 "Resolver for the names of endpoints, as `host:port`; without it the system's.",
 	"HOOKLINE_ENCRYPTION_KEYS":            "Key ring for secrets at rest: `name:base64 of 32 bytes`, comma separated; the first seals, all open.",
+	"HOOKLINE_INGEST_ADDR":                "Address that takes events over HTTP.",
+	"HOOKLINE_INGEST_BUFFER_BYTES":        "Bytes of events that one process holds until Kafka has them; beyond it requests get a 503.",
 	"HOOKLINE_KAFKA_BROKERS":              "Brokers to ask first, as `host:port`.",
 	"HOOKLINE_KAFKA_SASL_MECHANISM":       "`PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`; without it there is no authentication.",
 	"HOOKLINE_KAFKA_SASL_PASSWORD":        "Password for SASL.",

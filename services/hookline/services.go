@@ -12,12 +12,14 @@ import (
 	"github.com/hookline/hookline/pkg/run"
 	"github.com/hookline/hookline/services/api"
 	"github.com/hookline/hookline/services/delivery"
+	"github.com/hookline/hookline/services/ingest"
 	"github.com/hookline/hookline/services/router"
 	"github.com/hookline/hookline/services/scheduler"
 )
 
 // services are the six, in the order of an event's path.
 var services = []service{
+	define("ingest", "Take events over HTTP", assembleIngest),
 	define("router", "Decide who wants each event, and make a delivery for each", assembleRouter),
 	define("delivery", "Sign and send deliveries, and decide what follows", assembleDelivery),
 	define("scheduler", "Put retries back to work when they are due", assembleScheduler),
@@ -27,6 +29,23 @@ var services = []service{
 // runner is a service of one of the six packages.
 type runner interface {
 	Run(ctx context.Context) error
+}
+
+type ingestConfig struct {
+	Process processConfig
+	Ingest  ingest.Config
+}
+
+func assembleIngest(_ context.Context, p *process, cfg *ingestConfig) (runner, error) {
+	s, err := ingest.New(cfg.Ingest, ingest.Deps{
+		Log: p.log, Metrics: p.telemetry.Metrics, Tracer: p.telemetry.Tracer, Health: p.health, Kafka: p.kafka,
+		Snapshot: p.config(), Mounted: p.mux != nil,
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.mount("/v1/", s.Handler())
+	return s, nil
 }
 
 type routerConfig struct {
