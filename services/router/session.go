@@ -2,17 +2,14 @@ package router
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/hookline/hookline/pkg/kafka"
 	"github.com/hookline/hookline/pkg/run"
 	"github.com/hookline/hookline/pkg/topic"
 )
@@ -95,7 +92,7 @@ func (ss *session) open() error {
 		kgo.DisableAutoCommit(),
 		kgo.BlockRebalanceOnPoll(),
 		kgo.FetchMaxBytes(16<<20),
-		kgo.OnOffsetsFetched(ss.assign),
+		kafka.OnFetched(ss.assign),
 		kgo.OnPartitionsCallbackBlocked(func(context.Context, *kgo.Client) { ss.wanted.Store(true) }),
 		kgo.OnPartitionsRevoked(func(ctx context.Context, _ *kgo.Client, gone map[string][]int32) {
 			ss.release(ctx, gone[ss.topics.Events])
@@ -111,28 +108,9 @@ func (ss *session) open() error {
 	return nil
 }
 
-// assign notes where the group stands in the partitions that have come. The one topic of the group is events.
-func (ss *session) assign(_ context.Context, _ *kgo.Client, response *kmsg.OffsetFetchResponse) error {
-	note := func(partition int32, offset int64, metadata *string) {
-		at := position{offset: offset}
-		if metadata != nil {
-			at.cursor = parseCursor(*metadata)
-		}
-		ss.at.assign(partition, at)
-	}
-	for _, t := range response.Topics {
-		for _, p := range t.Partitions {
-			note(p.Partition, p.Offset, p.Metadata)
-		}
-	}
-	for _, g := range response.Groups {
-		for _, t := range g.Topics {
-			for _, p := range t.Partitions {
-				note(p.Partition, p.Offset, p.Metadata)
-			}
-		}
-	}
-	return nil
+// assign notes where the group stands in a partition that has come.
+func (ss *session) assign(partition int32, at kafka.Point) {
+	ss.at.assign(partition, position{offset: at.Offset, cursor: parseCursor(at.Metadata)})
 }
 
 // release commits what is done of partitions that go, and forgets them.
@@ -210,43 +188,15 @@ func (ss *session) tick(ctx context.Context) {
 func (ss *session) commit(partitions []int32) error {
 	ss.committing.Lock()
 	defer ss.committing.Unlock()
-	points := ss.at.uncommitted(partitions)
-	if len(points) == 0 {
-		return nil
-	}
-	offsets := make(map[int32]kgo.EpochOffset, len(points))
-	for p, at := range points {
-		offsets[p] = kgo.EpochOffset{Epoch: -1, Offset: at.offset}
+	positions := ss.at.uncommitted(partitions)
+	points := make(map[int32]kafka.Point, len(positions))
+	for partition, at := range positions {
+		points[partition] = kafka.Point{Offset: at.offset, Metadata: at.cursor.String()}
 	}
 	// A commit is worth its time even when the service is about to end.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ss.work), commitTimeout)
 	defer cancel()
-	ctx = kgo.PreCommitFnContext(ctx, func(request *kmsg.OffsetCommitRequest) error {
-		for i := range request.Topics {
-			for j := range request.Topics[i].Partitions {
-				p := &request.Topics[i].Partitions[j]
-				metadata := points[p.Partition].cursor.String()
-				p.Metadata = &metadata
-			}
-		}
-		return nil
+	return kafka.Commit(ctx, ss.consumer, ss.topics.Events, points, func(partition int32, _ kafka.Point) {
+		ss.at.committed(partition, positions[partition])
 	})
-	var problems []error
-	ss.consumer.CommitOffsetsSync(ctx, map[string]map[int32]kgo.EpochOffset{ss.topics.Events: offsets},
-		func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, response *kmsg.OffsetCommitResponse, err error) {
-			if err != nil {
-				problems = append(problems, err)
-				return
-			}
-			for _, t := range response.Topics {
-				for _, r := range t.Partitions {
-					if err := kerr.ErrorForCode(r.ErrorCode); err != nil {
-						problems = append(problems, fmt.Errorf("partition %d: %w", r.Partition, err))
-					} else {
-						ss.at.committed(r.Partition, points[r.Partition])
-					}
-				}
-			}
-		})
-	return errors.Join(problems...)
 }
