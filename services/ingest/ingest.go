@@ -1,0 +1,246 @@
+// Package ingest takes events over HTTP and writes them to the events topic: POST /v1/events, for producers that do not
+// speak Kafka. It answers 202 only when every in-sync replica has the events. It needs Kafka and the config snapshot,
+// from which it knows the API keys, and no database; it matches no subscription.
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
+
+	"github.com/hookline/hookline/pkg/event"
+	"github.com/hookline/hookline/pkg/health"
+	"github.com/hookline/hookline/pkg/kafka"
+	"github.com/hookline/hookline/pkg/run"
+	"github.com/hookline/hookline/pkg/telemetry"
+	"github.com/hookline/hookline/pkg/webhook"
+)
+
+// Config is what an operator sets.
+type Config struct {
+	Addr string `env:"HOOKLINE_INGEST_ADDR" envDefault:"127.0.0.1:8081"`
+	// BufferBytes bounds the bodies of the requests under way, and what waits for Kafka. Beyond it requests get a 503.
+	BufferBytes  int           `env:"HOOKLINE_INGEST_BUFFER_BYTES" envDefault:"67108864"`
+	DrainTimeout time.Duration `env:"HOOKLINE_DRAIN_TIMEOUT" envDefault:"20s"`
+}
+
+// Validate reports everything that is wrong with the configuration.
+func (c Config) Validate() error {
+	var problems []error
+	if _, _, err := net.SplitHostPort(c.Addr); err != nil {
+		problems = append(problems, fmt.Errorf("HOOKLINE_INGEST_ADDR: %q is not host:port", c.Addr))
+	}
+	if c.BufferBytes < event.MaxBatchSize {
+		problems = append(problems, fmt.Errorf("HOOKLINE_INGEST_BUFFER_BYTES: %d is below %d, the size of one batch", c.BufferBytes, event.MaxBatchSize))
+	}
+	if c.DrainTimeout < 0 {
+		problems = append(problems, fmt.Errorf("HOOKLINE_DRAIN_TIMEOUT: %v is negative", c.DrainTimeout))
+	}
+	return errors.Join(problems...)
+}
+
+// Snapshot is the applied configuration.
+type Snapshot interface {
+	Ready() <-chan struct{}
+	APIKey(hash [32]byte) (*webhook.APIKey, bool)
+}
+
+// Deps are the parts. Tracer, Listener and Mounted may be zero.
+type Deps struct {
+	Log      *slog.Logger
+	Metrics  *telemetry.Metrics
+	Tracer   trace.Tracer
+	Health   *health.Health
+	Kafka    *kafka.Cluster
+	Snapshot Snapshot
+	// Listener is served instead of one on Config.Addr. Run closes it.
+	Listener net.Listener
+	// Mounted says that the caller serves [Service.Handler] itself: Run listens nowhere, and still writes and drains.
+	Mounted bool
+}
+
+// Service takes events.
+type Service struct {
+	cfg    Config
+	deps   Deps
+	kafka  *health.Condition
+	config *health.Condition
+
+	// producer is nil while nothing can be written: before the topic is there, and when the service stops.
+	producer atomic.Pointer[producer]
+	held     atomic.Int64 // bytes of the requests under way
+	under    gate
+	unhappy  once
+}
+
+// producer is a client and the way to say that it cannot go on.
+type producer struct {
+	*kgo.Client
+	fail context.CancelCauseFunc
+}
+
+// New checks and assembles; it opens and starts nothing.
+func New(cfg Config, deps Deps) (*Service, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if deps.Tracer == nil {
+		deps.Tracer = noop.NewTracerProvider().Tracer("")
+	}
+	starting := errors.New("starting")
+	return &Service{
+		cfg: cfg, deps: deps,
+		kafka:  deps.Health.Need("ingest: kafka", starting),
+		config: deps.Health.Need("ingest: config", starting),
+	}, nil
+}
+
+// Run takes events until ctx ends. Then it takes nothing new, and lets the requests under way finish within the drain
+// timeout. Requests that come before Kafka and the configuration are there get a 503.
+func (s *Service) Run(ctx context.Context) error {
+	listener := s.deps.Listener
+	if listener == nil && !s.deps.Mounted {
+		var err error
+		if listener, err = new(net.ListenConfig).Listen(ctx, "tcp", s.cfg.Addr); err != nil {
+			return fmt.Errorf("listen on HOOKLINE_INGEST_ADDR: %w", err)
+		}
+	}
+	served := make(chan error, 1)
+	running, stop := context.WithCancel(ctx)
+	defer stop()
+	if s.deps.Mounted {
+		served <- nil
+	} else {
+		s.deps.Log.InfoContext(ctx, "ingest", "addr", listener.Addr().String())
+		go func() {
+			defer stop() // a listener that failed ends the service
+			served <- run.Serve(running, s.deps.Log, listener, s.Handler(), s.cfg.DrainTimeout)
+		}()
+	}
+	s.produce(running)
+	return <-served
+}
+
+// produce keeps a producer open until ctx ends, a fresh one whenever one cannot go on.
+func (s *Service) produce(ctx context.Context) {
+	if s.waitUntilReady(ctx) != nil {
+		return
+	}
+	for ctx.Err() == nil {
+		err := s.session(ctx)
+		if err == nil || ctx.Err() != nil {
+			continue
+		}
+		s.deps.Log.ErrorContext(ctx, "starting over", "error", err)
+		s.kafka.Set(err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+func (s *Service) waitUntilReady(ctx context.Context) error {
+	cl, err := s.deps.Kafka.Client()
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	if err := s.deps.Kafka.WaitTopics(ctx, cl, s.deps.Log, s.kafka.Set, s.deps.Kafka.Topics.Events); err != nil {
+		return err
+	}
+	s.kafka.Set(nil)
+	select {
+	case <-s.deps.Snapshot.Ready():
+		s.config.Set(nil)
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// session is the life of one producer. What it has been given is acknowledged or answered with a 503 before it is closed.
+func (s *Service) session(ctx context.Context) error {
+	cl, err := s.deps.Kafka.Client(append(s.deps.Kafka.Producer(),
+		kgo.RecordDeliveryTimeout(ackTimeout), kgo.MaxBufferedBytes(s.cfg.BufferBytes), kgo.MaxBufferedRecords(maxBufferedRecords))...)
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	running, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	s.kafka.Set(nil)
+	s.producer.Store(&producer{Client: cl, fail: fail})
+	s.deps.Kafka.Watch(running, cl, s.kafka.Set)
+	s.producer.Store(nil)
+	if ctx.Err() == nil {
+		return context.Cause(running)
+	}
+	s.drain(ctx)
+	return nil
+}
+
+// drain waits for the requests under way, at most for the drain timeout.
+func (s *Service) drain(ctx context.Context) {
+	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.DrainTimeout)
+	defer cancel()
+	select {
+	case <-s.under.idle():
+	case <-bounded.Done():
+	}
+}
+
+// gate counts the requests under way.
+type gate struct {
+	mu    sync.Mutex
+	count int
+	empty chan struct{} // closed when count falls to 0; nil while nobody waits
+}
+
+func (g *gate) enter() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.count++
+}
+
+func (g *gate) leave() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.count--; g.count == 0 && g.empty != nil {
+		close(g.empty)
+		g.empty = nil
+	}
+}
+
+// idle is closed at the next moment without a request.
+func (g *gate) idle() <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.count == 0 {
+		now := make(chan struct{})
+		close(now)
+		return now
+	}
+	if g.empty == nil {
+		g.empty = make(chan struct{})
+	}
+	return g.empty
+}
+
+// Handler answers /v1/events. It may be used before Run and after it: then it answers 503.
+func (s *Service) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/v1/events", s.serve)
+	mux.HandleFunc("/", notFound)
+	return mux
+}
