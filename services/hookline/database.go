@@ -8,11 +8,13 @@ import (
 	"github.com/hookline/hookline/pkg/pgstore"
 	"github.com/hookline/hookline/pkg/sqlitestore"
 	"github.com/hookline/hookline/services/api"
+	"github.com/hookline/hookline/services/recorder"
 )
 
 // database is what the services and the migration together need of one.
 type database interface {
 	api.Store
+	recorder.Store
 	Migrate(ctx context.Context) error
 	Close()
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/hookline/hookline/services/api"
 	"github.com/hookline/hookline/services/delivery"
 	"github.com/hookline/hookline/services/ingest"
+	"github.com/hookline/hookline/services/recorder"
 	"github.com/hookline/hookline/services/router"
 	"github.com/hookline/hookline/services/scheduler"
 )
@@ -23,6 +24,7 @@ var services = []service{
 	define("router", "Decide who wants each event, and make a delivery for each", assembleRouter),
 	define("delivery", "Sign and send deliveries, and decide what follows", assembleDelivery),
 	define("scheduler", "Put retries back to work when they are due", assembleScheduler),
+	define("recorder", "Write what became of deliveries to the database", assembleRecorder),
 	define("api", "Serve the control plane and the audit, and publish changes", assembleAPI),
 }
 
@@ -38,7 +40,7 @@ type ingestConfig struct {
 
 func assembleIngest(_ context.Context, p *process, cfg *ingestConfig) (runner, error) {
 	s, err := ingest.New(cfg.Ingest, ingest.Deps{
-		Log: p.log, Metrics: p.telemetry.Metrics, Tracer: p.telemetry.Tracer, Health: p.health, Kafka: p.kafka,
+		Log: p.log.With("service", "ingest"), Metrics: p.telemetry.Metrics, Tracer: p.telemetry.Tracer, Health: p.health, Kafka: p.kafka,
 		Snapshot: p.config(), Mounted: p.mux != nil,
 	})
 	if err != nil {
@@ -56,7 +58,7 @@ type routerConfig struct {
 
 func assembleRouter(_ context.Context, p *process, cfg *routerConfig) (runner, error) {
 	return router.New(cfg.Router, router.Deps{
-		Log: p.log, Metrics: p.telemetry.Metrics, Tracer: p.telemetry.Tracer, Health: p.health, Kafka: p.kafka,
+		Log: p.log.With("service", "router"), Metrics: p.telemetry.Metrics, Tracer: p.telemetry.Tracer, Health: p.health, Kafka: p.kafka,
 		Snapshot: p.config(), Profiles: cfg.Profiles.catalog(),
 	})
 }
@@ -77,7 +79,7 @@ func assembleDelivery(ctx context.Context, p *process, cfg *deliveryConfig) (run
 	transport := guard.Transport()
 	p.atClose(transport.CloseIdleConnections)
 	return delivery.New(cfg.Delivery, delivery.Deps{
-		Log: p.log, Metrics: p.telemetry.Metrics, Tracer: p.telemetry.Tracer, Health: p.health, Kafka: p.kafka,
+		Log: p.log.With("service", "delivery"), Metrics: p.telemetry.Metrics, Tracer: p.telemetry.Tracer, Health: p.health, Kafka: p.kafka,
 		Snapshot: p.config(), Profiles: cfg.Profiles.catalog(), Keys: cfg.Keys.ring(), Transport: transport,
 	})
 }
@@ -101,6 +103,22 @@ func assembleScheduler(_ context.Context, p *process, cfg *schedulerConfig) (run
 	return scheduler.New(cfg.Scheduler, scheduler.Deps{
 		Log: p.log, Metrics: p.telemetry.Metrics, Health: p.health, Kafka: p.kafka,
 		Index: index, LongestDelay: cfg.Profiles.catalog().LongestDelay(),
+	})
+}
+
+type recorderConfig struct {
+	Process  processConfig
+	Recorder recorder.Config
+	Database databaseConfig
+}
+
+func assembleRecorder(ctx context.Context, p *process, cfg *recorderConfig) (runner, error) {
+	db, err := p.openDatabase(ctx, cfg.Database)
+	if err != nil {
+		return nil, err
+	}
+	return recorder.New(cfg.Recorder, recorder.Deps{
+		Log: p.log.With("service", "recorder"), Metrics: p.telemetry.Metrics, Health: p.health, Kafka: p.kafka, Store: db,
 	})
 }
 
