@@ -7,7 +7,7 @@ CREATE TABLE tenants (
     id              text COLLATE "C" PRIMARY KEY,
     name            text NOT NULL,
     default_profile text NOT NULL,
-    created_at      timestamptz
+    created_at      timestamptz NOT NULL
 );
 
 CREATE TABLE api_keys (
@@ -16,10 +16,11 @@ CREATE TABLE api_keys (
     name        text NOT NULL,
     hash        bytea NOT NULL UNIQUE,
     permissions text NOT NULL,
-    created_at  timestamptz,
+    created_at  timestamptz NOT NULL,
     expires_at  timestamptz,
     revoked     boolean NOT NULL
 );
+CREATE INDEX api_keys_newest ON api_keys (tenant, created_at, id);
 
 CREATE TABLE secrets (
     id         text COLLATE "C" PRIMARY KEY,

@@ -6,7 +6,7 @@ CREATE TABLE tenants (
     id              TEXT PRIMARY KEY,
     name            TEXT NOT NULL,
     default_profile TEXT NOT NULL,
-    created_at      INTEGER
+    created_at      INTEGER NOT NULL
 );
 
 CREATE TABLE api_keys (
@@ -15,10 +15,11 @@ CREATE TABLE api_keys (
     name        TEXT NOT NULL,
     hash        BLOB NOT NULL UNIQUE,
     permissions TEXT NOT NULL,
-    created_at  INTEGER,
+    created_at  INTEGER NOT NULL,
     expires_at  INTEGER,
     revoked     INTEGER NOT NULL
 );
+CREATE INDEX api_keys_newest ON api_keys (tenant, created_at, id);
 
 CREATE TABLE secrets (
     id         TEXT PRIMARY KEY,

@@ -131,7 +131,7 @@ func scanSecret(row scanner) (secret webhook.Secret, err error) {
 }
 
 func trimSecret(secret *webhook.Secret) {
-	secret.CreatedAt, secret.UpdatedAt = milli(secret.CreatedAt), milli(secret.UpdatedAt)
+	secret.CreatedAt, secret.UpdatedAt = dated(secret.CreatedAt), dated(secret.UpdatedAt)
 	for i := range secret.Versions {
 		v := &secret.Versions[i]
 		v.CreatedAt, v.ExpiresAt = milli(v.CreatedAt), milli(v.ExpiresAt)

@@ -126,6 +126,14 @@ func affected(result sql.Result, err error) (bool, error) {
 // milli is a time of the control plane: whole milliseconds, as on the config topic.
 func milli(t time.Time) time.Time { return store.Time(t).Truncate(time.Millisecond) }
 
+// dated is a time that lists are ordered by: now, where none is given.
+func dated(t time.Time) time.Time {
+	if t.IsZero() {
+		t = time.Now()
+	}
+	return milli(t)
+}
+
 // at scans a time column of either database: a time, or microseconds since 1970; NULL is the zero time.
 type at struct{ t *time.Time }
 

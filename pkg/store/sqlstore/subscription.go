@@ -39,7 +39,7 @@ func (s *Store) CreateSubscription(ctx context.Context, sub webhook.Subscription
 			return err
 		}
 		sub.Version = max(sub.Version, 1)
-		sub.CreatedAt, sub.UpdatedAt = milli(sub.CreatedAt), milli(sub.UpdatedAt)
+		sub.CreatedAt, sub.UpdatedAt = dated(sub.CreatedAt), dated(sub.UpdatedAt)
 		if _, err := tx.ExecContext(ctx, `INSERT INTO subscriptions (`+subscriptionColumns+`) VALUES (`+subscriptionValues+`)`,
 			s.subscriptionArgs(&sub)...); err != nil {
 			return err

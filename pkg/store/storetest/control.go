@@ -78,7 +78,9 @@ func apiKeyByHash(t *testing.T, s Store) {
 	key.Revoked, key.ExpiresAt = true, time.Time{}
 	must(t, s.PutAPIKey(ctx, key))
 	same(t, "revoked key", got(s.APIKeyByHash(ctx, key.Hash))(t), key)
+	same(t, "by id", got(s.APIKey(ctx, tenant, key.ID))(t), key)
 	wantError(t, store.ErrNotFound)(s.APIKeyByHash(ctx, [32]byte{9}))
+	wantError(t, store.ErrNotFound)(s.APIKey(ctx, "other", key.ID))
 	key.ID = "other"
 	if err := s.PutAPIKey(ctx, key); !errors.Is(err, store.ErrExists) {
 		t.Errorf("another key with the same hash: %v", err)
@@ -292,13 +294,14 @@ func namesAreTaken(t *testing.T, s Store) {
 func listsAreComplete(t *testing.T, s Store) {
 	ctx := context.Background()
 	at := now()
-	var secrets, subs []string
+	var secrets, subs, keys []string
 	for i := range 7 {
 		secret, sub := newSecret(tenant), newSubscription(tenant, "")
 		// Two of each time, so that pages are cut between equal times too.
 		secret.CreatedAt, sub.CreatedAt = at.Add(time.Duration(i/2)*time.Millisecond), at.Add(time.Duration(i/2)*time.Millisecond)
 		must(t, s.CreateSubscription(ctx, sub, &secret))
-		secrets, subs = append(secrets, secret.ID), append(subs, sub.ID)
+		must(t, s.PutAPIKey(ctx, webhook.APIKey{ID: fresh("key"), Tenant: tenant, Hash: [32]byte{byte(i)}, CreatedAt: sub.CreatedAt}))
+		secrets, subs, keys = append(secrets, secret.ID), append(subs, sub.ID), append(keys, fmt.Sprintf("key-%d", serial))
 	}
 	foreign := newSecret("other")
 	must(t, s.CreateSecret(ctx, foreign))
@@ -306,6 +309,8 @@ func listsAreComplete(t *testing.T, s Store) {
 		func(v webhook.Secret) (string, time.Time) { return v.ID, v.CreatedAt })
 	pages(t, "subscriptions", subs, func(p store.Page) ([]webhook.Subscription, string, error) { return s.Subscriptions(ctx, tenant, p) },
 		func(v webhook.Subscription) (string, time.Time) { return v.ID, v.CreatedAt })
+	pages(t, "API keys", keys, func(p store.Page) ([]webhook.APIKey, string, error) { return s.APIKeys(ctx, tenant, p) },
+		func(v webhook.APIKey) (string, time.Time) { return v.ID, v.CreatedAt })
 }
 
 // pages reads a list page by page, for several sizes of a page, and wants every row once, newest first.

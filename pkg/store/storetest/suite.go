@@ -24,6 +24,8 @@ type Store interface {
 	PutTenant(ctx context.Context, t webhook.Tenant) error
 	Tenant(ctx context.Context, id string) (webhook.Tenant, error)
 	PutAPIKey(ctx context.Context, k webhook.APIKey) error
+	APIKey(ctx context.Context, tenant, id string) (webhook.APIKey, error)
+	APIKeys(ctx context.Context, tenant string, p store.Page) ([]webhook.APIKey, string, error)
 	APIKeyByHash(ctx context.Context, hash [32]byte) (webhook.APIKey, error)
 	CreateSecret(ctx context.Context, secret webhook.Secret) error
 	Secret(ctx context.Context, tenant, id string) (webhook.Secret, error)

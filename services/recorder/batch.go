@@ -1,0 +1,173 @@
+package recorder
+
+import (
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/hookline/hookline/pkg/store"
+	"github.com/hookline/hookline/pkg/topic"
+	"github.com/hookline/hookline/pkg/webhook"
+	"github.com/hookline/hookline/pkg/wire"
+)
+
+// maxBytes bounds the values of a batch, whatever their number.
+const maxBytes = 32 << 20
+
+// batch is what is written together: the rows that records make, and where they bring the positions.
+type batch struct {
+	store.Batch
+	// The records that the rows of Deliveries, Attempts and Events came from.
+	deliveryOf, attemptOf, eventOf []*kgo.Record
+	// unreadable records go to the rejected topic before the positions pass them.
+	unreadable []rejection
+	// disable are the subscriptions whose receivers ask for it, by their latest attempt.
+	disable map[subscription]request
+
+	records int
+	bytes   int
+	newest  time.Time
+	number  int // counts the batches of a session
+}
+
+type subscription struct{ tenant, id string }
+
+// request asks that a subscription be disabled.
+type request struct {
+	at     time.Time // when the attempt started
+	status int
+}
+
+func newBatch() *batch {
+	return &batch{
+		Batch:   store.Batch{Offsets: map[store.TopicPartition]int64{}, From: map[store.TopicPartition]int64{}},
+		disable: map[subscription]request{},
+	}
+}
+
+// add takes a record in. It cannot fail: what cannot be read is taken in as unreadable.
+func (b *batch) add(r *kgo.Record, names topic.Names) {
+	place := store.TopicPartition{Topic: r.Topic, Partition: r.Partition}
+	b.Offsets[place] = max(b.Offsets[place], r.Offset+1)
+	b.records++
+	b.bytes += len(r.Value)
+	if r.Timestamp.After(b.newest) {
+		b.newest = r.Timestamp
+	}
+	var reason string
+	var err error
+	switch r.Topic {
+	case names.Deliveries:
+		reason, err = reasonDelivery, b.addDelivery(r)
+	case names.Attempts:
+		reason, err = reasonAttempt, b.addAttempt(r)
+	case names.DeadLetters:
+		reason, err = reasonDeadLetter, b.addDeadLetter(r)
+	}
+	if err != nil {
+		b.unreadable = append(b.unreadable, rejection{record: r, reason: reason, err: err})
+	}
+}
+
+func (b *batch) addDelivery(r *kgo.Record) error {
+	d, err := wire.DecodeDelivery(r.Value)
+	if err != nil {
+		return err
+	}
+	b.addRow(r, delivery(d, r))
+	b.addEvent(r, &d.Event)
+	return nil
+}
+
+// delivery is what a deliveries record says: the delivery exists, and is pending.
+func delivery(d *webhook.Delivery, r *kgo.Record) store.Delivery {
+	return store.Delivery{
+		ID: d.ID, Tenant: d.Event.Tenant, EventID: d.Event.ID, EventType: d.Event.Type, SubscriptionID: d.SubscriptionID,
+		Profile: d.Profile, ProfileVersion: d.ProfileVersion, Generation: d.Generation, Trigger: d.Trigger, Status: webhook.Pending,
+		CreatedAt: d.CreatedAt, UpdatedAt: r.Timestamp, AttemptCount: d.Attempts,
+	}
+}
+
+func (b *batch) addAttempt(r *kgo.Record) error {
+	a, err := wire.DecodeAttempt(r.Value)
+	if err != nil {
+		return err
+	}
+	row := store.Delivery{
+		ID: a.DeliveryID, Tenant: a.Tenant, EventID: a.EventID, EventType: a.EventType, SubscriptionID: a.SubscriptionID,
+		Profile: a.Profile, ProfileVersion: a.ProfileVersion, Generation: a.Generation, Trigger: a.Trigger,
+		Status: a.Outcome.Status, Reason: a.Outcome.Reason, CreatedAt: a.DeliveryCreatedAt, UpdatedAt: r.Timestamp,
+		AttemptCount: a.Number, NextAttemptAt: a.Outcome.NextAttemptAt,
+	}
+	if a.Number > 0 {
+		row.LastAttempt, row.LastTry, row.LastStatusCode, row.LastError = a.Number, a.Try, a.StatusCode, a.Error
+	}
+	b.addRow(r, row)
+	b.Attempts = append(b.Attempts, *a)
+	b.attemptOf = append(b.attemptOf, r)
+	if a.Outcome.DisableSubscription {
+		key := subscription{a.Tenant, a.SubscriptionID}
+		if old, asked := b.disable[key]; !asked || a.StartedAt.After(old.at) {
+			b.disable[key] = request{at: a.StartedAt, status: a.StatusCode}
+		}
+	}
+	return nil
+}
+
+func (b *batch) addDeadLetter(r *kgo.Record) error {
+	l, err := wire.DecodeDeadLetter(r.Value)
+	if err != nil {
+		return err
+	}
+	row := delivery(&l.Delivery, r)
+	row.Status, row.Reason = webhook.DeadLetter, l.Reason
+	if l.StatusCode != 0 || l.Error != webhook.ErrorNone {
+		row.LastAttempt, row.LastStatusCode, row.LastError = l.Delivery.Attempts, l.StatusCode, l.Error
+	}
+	b.addRow(r, row)
+	b.addEvent(r, &l.Delivery.Event)
+	return nil
+}
+
+func (b *batch) addRow(r *kgo.Record, row store.Delivery) {
+	b.Deliveries = append(b.Deliveries, row)
+	b.deliveryOf = append(b.deliveryOf, r)
+}
+
+func (b *batch) addEvent(r *kgo.Record, e *webhook.Event) {
+	b.Events = append(b.Events, *e)
+	b.eventOf = append(b.eventOf, r)
+}
+
+// without leaves out the rows that the database refuses, and returns their records, each once.
+func (b *batch) without(refused []store.RefusedRow) []rejection {
+	out := map[store.Table]map[int]error{store.TableDeliveries: {}, store.TableAttempts: {}, store.TableEvents: {}}
+	for _, row := range refused {
+		out[row.Table][row.Index] = row.Err
+	}
+	causes := map[*kgo.Record]error{}
+	b.Deliveries, b.deliveryOf = keep(b.Deliveries, b.deliveryOf, out[store.TableDeliveries], causes)
+	b.Attempts, b.attemptOf = keep(b.Attempts, b.attemptOf, out[store.TableAttempts], causes)
+	b.Events, b.eventOf = keep(b.Events, b.eventOf, out[store.TableEvents], causes)
+	rejections := make([]rejection, 0, len(causes))
+	for r, err := range causes {
+		rejections = append(rejections, rejection{record: r, reason: reasonRefused, err: err})
+	}
+	return rejections
+}
+
+func keep[T any](rows []T, records []*kgo.Record, refused map[int]error, causes map[*kgo.Record]error) ([]T, []*kgo.Record) {
+	if len(refused) == 0 {
+		return rows, records
+	}
+	var keptRows []T
+	var keptRecords []*kgo.Record
+	for i := range rows {
+		if err, gone := refused[i]; gone {
+			causes[records[i]] = err
+			continue
+		}
+		keptRows, keptRecords = append(keptRows, rows[i]), append(keptRecords, records[i])
+	}
+	return keptRows, keptRecords
+}

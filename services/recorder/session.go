@@ -1,0 +1,264 @@
+package recorder
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/hookline/hookline/pkg/run"
+	"github.com/hookline/hookline/pkg/store"
+	"github.com/hookline/hookline/pkg/telemetry"
+)
+
+const (
+	logRepeat   = time.Minute
+	lagInterval = 15 * time.Second
+	// revokeTimeout bounds how long a rebalance waits for what has been taken. Nothing depends on it: what is written after a
+	// partition has gone changes nothing that its new owner writes too.
+	revokeTimeout = 10 * time.Second
+)
+
+var groupLabel = telemetry.Label("group", "recorder")
+
+// session is one life of the Kafka client: from joining the group until the service stops or the database turns out to have
+// lost commits.
+//
+// One goroutine takes batches, another writes them, one after the other and none left out: a position in the database
+// therefore says that everything before it is written, whoever read it.
+type session struct {
+	*Service
+	cl *kgo.Client
+	// work outlives the stop signal by the drain timeout.
+	work context.Context
+	// ended is closed when nothing more will be written.
+	ended chan struct{}
+
+	mu sync.Mutex
+	// next is where the database will be when everything that was taken is written, done where it is.
+	next, done map[store.TopicPartition]int64
+	// taken counts the batches begun, written those written; moved is closed when written changes.
+	taken, written int
+	moved          chan struct{}
+}
+
+// session consumes until ctx ends (nil), or until what it has in memory no longer continues what is in the database.
+func (s *Service) session(ctx context.Context) error {
+	work, stopWork := run.Outlive(ctx, s.cfg.DrainTimeout)
+	defer stopWork()
+	running, stop := context.WithCancel(ctx)
+	defer stop()
+	ss := &session{
+		Service: s, work: work, ended: make(chan struct{}), moved: make(chan struct{}),
+		next: map[store.TopicPartition]int64{}, done: map[store.TopicPartition]int64{},
+	}
+	cl, err := s.deps.Kafka.Client(ss.options()...)
+	if err != nil {
+		return err
+	}
+	ss.cl = cl
+	batches := make(chan *batch)
+	var helpers sync.WaitGroup
+	helpers.Go(func() { s.deps.Kafka.Watch(running, cl, s.kafka.Set) })
+	helpers.Go(func() { ss.measure(running) })
+	helpers.Go(func() { ss.take(running, batches) })
+	err = ss.write(batches)
+	close(ss.ended)
+	stop()
+	helpers.Wait()
+	cl.Close()
+	return err
+}
+
+func (ss *session) options() []kgo.Opt {
+	options := append(ss.deps.Kafka.Group("recorder", ss.topics()...), ss.deps.Kafka.Producer()...)
+	return append(options,
+		kgo.DisableAutoCommit(),
+		kgo.FetchMaxBytes(16<<20),
+		kgo.AdjustFetchOffsetsFn(ss.assign),
+		kgo.OnPartitionsRevoked(func(ctx context.Context, _ *kgo.Client, gone map[string][]int32) {
+			ss.settle(ctx)
+			ss.forget(gone)
+		}),
+		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, gone map[string][]int32) { ss.forget(gone) }),
+	)
+}
+
+// assign starts partitions where the database stands, and those it does not know at their beginning. It waits for the database
+// until the group takes the partitions away again.
+func (ss *session) assign(ctx context.Context, partitions map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
+	var stored map[store.TopicPartition]int64
+	if err := ss.persist(ctx, "read positions", func(ctx context.Context) (err error) {
+		stored, err = ss.deps.Store.Offsets(ctx, ss.topics()...)
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	for name, offsets := range partitions {
+		for p := range offsets {
+			place := store.TopicPartition{Topic: name, Partition: p}
+			at, known := stored[place]
+			ss.done[place] = at
+			if !known {
+				delete(ss.next, place)
+				offsets[p] = kgo.NewOffset().AtStart()
+				continue
+			}
+			ss.next[place] = at
+			offsets[p] = kgo.NewOffset().At(at)
+		}
+	}
+	return partitions, nil
+}
+
+// settle waits until everything that has been taken so far is written.
+func (ss *session) settle(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, revokeTimeout)
+	defer cancel()
+	ss.mu.Lock()
+	taken := ss.taken
+	ss.mu.Unlock()
+	for {
+		ss.mu.Lock()
+		written, moved := ss.written, ss.moved
+		ss.mu.Unlock()
+		if written >= taken {
+			return
+		}
+		select {
+		case <-moved:
+		case <-ss.ended:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (ss *session) forget(gone map[string][]int32) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	for name, partitions := range gone {
+		for _, p := range partitions {
+			delete(ss.done, store.TopicPartition{Topic: name, Partition: p})
+		}
+	}
+}
+
+// take reads batches until ctx ends. The last one may be cut short by that; it is written all the same.
+func (ss *session) take(ctx context.Context, batches chan<- *batch) {
+	defer close(batches)
+	var lastLogged time.Time
+	for ctx.Err() == nil {
+		b := newBatch()
+		ss.fill(ctx, b, &lastLogged)
+		if b.records == 0 {
+			continue
+		}
+		ss.chain(b)
+		select {
+		case batches <- b:
+		case <-ss.ended:
+			return
+		}
+	}
+}
+
+// fill reads records into a batch until it is full, or has waited for more for as long as the linger, or ctx ends.
+func (ss *session) fill(ctx context.Context, b *batch, lastLogged *time.Time) {
+	polling, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var lingered *time.Timer
+	for b.records < ss.cfg.Batch && b.bytes < maxBytes && polling.Err() == nil {
+		fetches := ss.cl.PollRecords(polling, ss.cfg.Batch-b.records)
+		fetches.EachError(func(name string, partition int32, err error) {
+			if polling.Err() == nil && time.Since(*lastLogged) >= logRepeat {
+				*lastLogged = time.Now()
+				ss.deps.Log.WarnContext(ctx, "read records", "topic", name, "partition", partition, "error", err)
+			}
+		})
+		fetches.EachRecord(func(r *kgo.Record) {
+			if b.records == 0 {
+				ss.begin(b)
+			}
+			b.add(r, ss.deps.Kafka.Topics)
+		})
+		if lingered == nil && b.records > 0 {
+			lingered = time.AfterFunc(ss.cfg.Linger, cancel)
+			defer lingered.Stop()
+		}
+	}
+}
+
+func (ss *session) begin(b *batch) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	ss.taken++
+	b.number = ss.taken
+}
+
+// chain says where the batch continues what was taken before it.
+func (ss *session) chain(b *batch) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	for place, offset := range b.Offsets {
+		if from, known := ss.next[place]; known {
+			b.From[place] = from
+			offset = max(offset, from)
+		}
+		ss.next[place] = offset
+	}
+}
+
+// wrote notes that a batch is in the database.
+func (ss *session) wrote(b *batch) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	for place, offset := range b.Offsets {
+		if at, mine := ss.done[place]; mine {
+			ss.done[place] = max(at, offset)
+		}
+	}
+	ss.written = b.number
+	close(ss.moved)
+	ss.moved = make(chan struct{})
+}
+
+// measure says how far the database is behind, until ctx ends.
+func (ss *session) measure(ctx context.Context) {
+	adm := kadm.NewClient(ss.cl)
+	ticker := time.NewTicker(lagInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		asked, cancel := context.WithTimeout(ctx, lagInterval)
+		ends, err := adm.ListEndOffsets(asked, ss.topics()...)
+		cancel()
+		if err != nil && !errors.As(err, new(*kadm.ShardErrors)) {
+			continue // the brokers are away, which is said elsewhere
+		}
+		ss.deps.Metrics.ConsumerLag.Record(ctx, ss.lag(ends), groupLabel)
+	}
+}
+
+// lag is how many records of this member's partitions are not written.
+func (ss *session) lag(ends kadm.ListedOffsets) int64 {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	var lag int64
+	for place, at := range ss.done {
+		if end, ok := ends.Lookup(place.Topic, place.Partition); ok && end.Err == nil {
+			lag += max(0, end.Offset-at)
+		}
+	}
+	return lag
+}
