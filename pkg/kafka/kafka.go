@@ -65,6 +65,7 @@ func New(cfg Config, log *slog.Logger, opts ...kgo.Opt) *Cluster {
 		kgo.ClientID("hookline"),
 		kgo.WithLogger(kslog.New(log.With("component", "kafka"))),
 		kgo.MaxDecompressBatchBytes(64 << 20),
+		kgo.DisableClientMetrics(),
 	}
 	if cfg.TLS {
 		base = append(base, kgo.DialTLSConfig(&tls.Config{MinVersion: tls.VersionTLS12}))
