@@ -168,16 +168,13 @@ func (s *Service) Run(ctx context.Context) error {
 	background.Go(func() { s.prepare(ctx) })
 	background.Go(func() { s.watchDatabase(ctx) })
 	background.Go(func() { s.watchKafka(ctx, client) })
-	relaying, stopRelay := context.WithCancel(outliving)
-	background.Go(func() { s.relay.run(relaying) })
+	served, stopRelay := context.WithCancel(outliving)
+	background.Go(func() { s.relay.run(served, outliving) })
 
 	err = s.serve(ctx, outliving, listener)
 	cancel()
 	stopRelay()
 	background.Wait()
-	if flushed := s.relay.flush(outliving); flushed != nil {
-		s.log.WarnContext(ctx, "changes are left for the next process to publish", "error", flushed)
-	}
 	return err
 }
 

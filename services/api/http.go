@@ -64,6 +64,7 @@ func apiConfig() huma.Config {
 	registry := huma.NewMapRegistry("#/components/schemas/", func(t reflect.Type, hint string) string {
 		return strings.ReplaceAll(huma.DefaultSchemaNamer(t, hint), "View", "")
 	})
+	registry.RegisterTypeAlias(reflect.TypeFor[webhook.Duration](), reflect.TypeFor[durationSchema]())
 	format := huma.Format{Marshal: huma.DefaultJSONFormat.Marshal, Unmarshal: unmarshal}
 	return huma.Config{
 		OpenAPI: &huma.OpenAPI{

@@ -30,7 +30,7 @@ type APIKeyWithTokenView struct {
 }
 
 type createAPIKey struct {
-	Name        string    `json:"name" minLength:"1" maxLength:"128" pattern:"^[^\\x00-\\x1f\\x7f]+$"`
+	Name        string    `json:"name" minLength:"1" maxLength:"128" pattern:"^[^\\x00-\\x1f\\x7f]+$" patternDescription:"text without control characters"`
 	Permissions []string  `json:"permissions" minItems:"1" maxItems:"16" enum:"webhook_subscription_read,webhook_subscription_edit,delivery_audit_read,event_publish,admin"`
 	ExpiresAt   time.Time `json:"expiresAt,omitzero" nullable:"true" doc:"Left out: it does not expire."`
 }

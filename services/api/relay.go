@@ -32,18 +32,22 @@ func (r *relay) changed() {
 	}
 }
 
-// run publishes until ctx ends. Errors are retried for ever.
-func (r *relay) run(ctx context.Context) {
+// run publishes until stop ends, and then once more what there is. What it has begun it finishes, within work: a batch
+// that is cut off between Kafka and the database is published twice. Errors are retried until stop.
+func (r *relay) run(stop, work context.Context) {
 	var quiet throttle
-	for ctx.Err() == nil {
-		if err := r.flush(ctx); err != nil && ctx.Err() == nil && quiet.allow() {
-			r.log.WarnContext(ctx, "changes are not published yet", "error", err)
+	for stop.Err() == nil {
+		if err := r.flush(work); err != nil && quiet.allow() {
+			r.log.WarnContext(work, "changes are not published yet", "error", err)
 		}
 		select {
-		case <-ctx.Done():
+		case <-stop.Done():
 		case <-r.wake:
 		case <-time.After(r.poll):
 		}
+	}
+	if err := r.flush(work); err != nil {
+		r.log.WarnContext(work, "changes are left for the next process to publish", "error", err)
 	}
 }
 

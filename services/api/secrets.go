@@ -38,13 +38,13 @@ type secretWithValueView struct {
 }
 
 type createSecret struct {
-	Name    string `json:"name" minLength:"1" maxLength:"128" pattern:"^[^\\x00-\\x1f\\x7f]+$"`
+	Name    string `json:"name" minLength:"1" maxLength:"128" pattern:"^[^\\x00-\\x1f\\x7f]+$" patternDescription:"text without control characters"`
 	Profile string `json:"profile,omitempty" nullable:"true" maxLength:"64" doc:"Binds the secret at once, and gives its value the form that this profile expects."`
 }
 
 type rotateSecret struct {
-	Overlap *webhook.Duration `json:"overlap,omitempty" nullable:"true" maxLength:"32" pattern:"^([0-9]+(\\.[0-9]+)?(ns|us|ms|s|m|h))+$" example:"24h" doc:"How long the previous value goes on signing: 0s to 168h, 24h unless given."`
-	Force   bool              `json:"force,omitempty" doc:"Rotate although the overlap of the last rotation is not over: the value before the previous one ends now."`
+	Overlap *webhook.Duration `json:"overlap,omitempty" nullable:"true" example:"24h" doc:"How long the previous value goes on signing: 0s to 168h, 24h unless given."`
+	Force   bool              `json:"force,omitempty" nullable:"true" doc:"Rotate although the overlap of the last rotation is not over: the value before the previous one ends now."`
 }
 
 const (

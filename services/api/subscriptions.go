@@ -43,9 +43,9 @@ type createdSubscriptionView struct {
 }
 
 type createSubscription struct {
-	Name        string          `json:"name" minLength:"1" maxLength:"128" pattern:"^[^\\x00-\\x1f\\x7f]+$"`
+	Name        string          `json:"name" minLength:"1" maxLength:"128" pattern:"^[^\\x00-\\x1f\\x7f]+$" patternDescription:"text without control characters"`
 	EndpointURL string          `json:"endpointUrl" minLength:"1" maxLength:"2048" example:"https://receiver.example.com/webhooks"`
-	EventTypes  []string        `json:"eventTypes,omitempty" nullable:"true" maxItems:"200" maxLength:"255" pattern:"^(\\*|[^\\s.*]+(\\.[^\\s.*]+)*(\\.\\*)?)$" doc:"Types, prefix.* for everything below a prefix, or * for all. Left out or empty: every type."`
+	EventTypes  []string        `json:"eventTypes,omitempty" nullable:"true" maxItems:"200" maxLength:"255" pattern:"^(\\*|[^\\s.*]+(\\.[^\\s.*]+)*(\\.\\*)?)$" patternDescription:"an event type, prefix.* or *" doc:"Types, prefix.* for everything below a prefix, or * for all. Left out or empty: every type."`
 	Filter      json.RawMessage `json:"filter,omitempty" doc:"Not supported yet."`
 	SecretRef   string          `json:"secretRef,omitempty" nullable:"true" maxLength:"128" doc:"The name of a secret. Left out: one named as the subscription is made, and its value is in the answer."`
 	Profile     string          `json:"profile,omitempty" nullable:"true" maxLength:"64" doc:"The delivery contract. Left out: the tenant's default."`
@@ -54,10 +54,10 @@ type createSubscription struct {
 }
 
 type patchSubscription struct {
-	Name        *string         `json:"name,omitempty" minLength:"1" maxLength:"128" pattern:"^[^\\x00-\\x1f\\x7f]+$"`
+	Name        *string         `json:"name,omitempty" minLength:"1" maxLength:"128" pattern:"^[^\\x00-\\x1f\\x7f]+$" patternDescription:"text without control characters"`
 	Status      *string         `json:"status,omitempty" enum:"active,disabled,paused"`
 	EndpointURL *string         `json:"endpointUrl,omitempty" minLength:"1" maxLength:"2048"`
-	EventTypes  *[]string       `json:"eventTypes,omitempty" maxItems:"200" maxLength:"255" pattern:"^(\\*|[^\\s.*]+(\\.[^\\s.*]+)*(\\.\\*)?)$"`
+	EventTypes  *[]string       `json:"eventTypes,omitempty" maxItems:"200" maxLength:"255" pattern:"^(\\*|[^\\s.*]+(\\.[^\\s.*]+)*(\\.\\*)?)$" patternDescription:"an event type, prefix.* or *"`
 	Filter      json.RawMessage `json:"filter,omitempty" doc:"Not supported yet."`
 	SecretRef   *string         `json:"secretRef,omitempty" minLength:"1" maxLength:"128"`
 	Profile     *string         `json:"profile,omitempty" minLength:"1" maxLength:"64"`
@@ -68,7 +68,7 @@ type patchSubscription struct {
 type reasonInput struct {
 	IDInput
 	Body *struct {
-		Reason string `json:"reason,omitempty" nullable:"true" maxLength:"256" pattern:"^[^\\x00-\\x1f\\x7f]*$" doc:"Why, for people: it becomes the statusReason."`
+		Reason string `json:"reason,omitempty" nullable:"true" maxLength:"256" pattern:"^[^\\x00-\\x1f\\x7f]*$" patternDescription:"text without control characters" doc:"Why, for people: it becomes the statusReason."`
 	} `nameHint:"SetStatus"`
 }
 
