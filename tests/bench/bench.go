@@ -180,7 +180,7 @@ func (s *stage) expect(ctx context.Context, count int) error {
 // arrived waits until so many of the expected events have arrived.
 func (s *stage) arrived(ctx context.Context, want int) (counts, error) {
 	var n counts
-	err := s.progress(ctx, 10*time.Millisecond, want, "arrived", func() (have int, err error) {
+	err := s.progress(ctx, 50*time.Millisecond, want, "arrived", func() (have int, err error) {
 		n, err = s.client.counts(ctx)
 		return n.Arrived, err
 	})

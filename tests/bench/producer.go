@@ -117,7 +117,7 @@ func (p *producer) pace(ctx context.Context, perSecond int) error {
 // saturate produces for as long as given and keeps a number of events under way that have not arrived; it returns how many
 // it produced, at most as many as are expected.
 func (p *producer) saturate(ctx context.Context, underway int, long time.Duration, arrived func() (int, error)) (int, error) {
-	tick := time.NewTicker(5 * time.Millisecond)
+	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	sent := 0
 	for end := time.Now().Add(long); time.Now().Before(end); {
