@@ -50,15 +50,23 @@ func (s *Store) maintain(ctx context.Context, table string, now time.Time, keep 
 			oldest = from
 		}
 	}
+	var missing []time.Time
 	for at := oldest; !at.After(today.AddDate(0, 0, ahead)); at = at.AddDate(0, 0, 1) {
-		if existing[partition(table, at)] {
-			continue
-		}
-		if err := s.create(ctx, table, at); err != nil {
-			return err
+		if !existing[partition(table, at)] {
+			missing = append(missing, at)
 		}
 	}
-	return nil
+	if len(missing) == 0 {
+		return nil
+	}
+	return s.alone(ctx, func(tx pgx.Tx) error {
+		for _, at := range missing {
+			if err := create(ctx, tx, table, at); err != nil {
+				return fmt.Errorf("make %s: %w", partition(table, at), err)
+			}
+		}
+		return nil
+	})
 }
 
 func partition(table string, at time.Time) string { return table + "_" + at.Format("20060102") }
@@ -78,26 +86,24 @@ func (s *Store) partitions(ctx context.Context, table string) (map[string]bool, 
 }
 
 // create makes the partition of one day. Rows of that day which had to go to the DEFAULT partition move into it.
-func (s *Store) create(ctx context.Context, table string, at time.Time) error {
-	name := partition(table, at)
-	between := fmt.Sprintf("created_at >= '%s' AND created_at < '%s'", bound(at), bound(at.AddDate(0, 0, 1)))
-	return s.alone(ctx, func(tx pgx.Tx) error {
-		var made bool // by another process, since the partitions were listed
-		if err := tx.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", name).Scan(&made); err != nil || made {
+func create(ctx context.Context, tx pgx.Tx, table string, at time.Time) error {
+	name, from, to := partition(table, at), bound(at), bound(at.AddDate(0, 0, 1))
+	var made bool // by another process, since the partitions were listed
+	if err := tx.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", name).Scan(&made); err != nil || made {
+		return err
+	}
+	for _, statement := range []string{
+		fmt.Sprintf("CREATE TABLE %s (LIKE %s INCLUDING DEFAULTS INCLUDING STORAGE)", name, table),
+		fmt.Sprintf("LOCK TABLE %s_default IN ACCESS EXCLUSIVE MODE", table),
+		fmt.Sprintf(`WITH moved AS (DELETE FROM %s_default WHERE created_at >= '%s' AND created_at < '%s' RETURNING *)
+			INSERT INTO %s SELECT * FROM moved`, table, from, to, name),
+		fmt.Sprintf("ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM ('%s') TO ('%s')", table, name, from, to),
+	} {
+		if _, err := tx.Exec(ctx, statement); err != nil {
 			return err
 		}
-		for _, statement := range []string{
-			fmt.Sprintf("CREATE TABLE %s (LIKE %s INCLUDING DEFAULTS INCLUDING STORAGE)", name, table),
-			fmt.Sprintf("LOCK TABLE %s_default IN ACCESS EXCLUSIVE MODE", table),
-			fmt.Sprintf("WITH moved AS (DELETE FROM %s_default WHERE %s RETURNING *) INSERT INTO %s SELECT * FROM moved", table, between, name),
-			fmt.Sprintf("ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM ('%s') TO ('%s')", table, name, bound(at), bound(at.AddDate(0, 0, 1))),
-		} {
-			if _, err := tx.Exec(ctx, statement); err != nil {
-				return fmt.Errorf("make %s: %w", name, err)
-			}
-		}
-		return nil
-	})
+	}
+	return nil
 }
 
 // bound is a day as it bounds a partition. The zone is said, or the server's would count.

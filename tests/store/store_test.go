@@ -68,8 +68,10 @@ func count(t testing.TB, url, query string, args ...any) (n int) {
 }
 
 func TestPostgresStore(t *testing.T) {
+	// One database for all: making one takes longer than most of the suite's tests.
+	s, url := migrated(t)
 	storetest.Run(t, func(t *testing.T) storetest.Store {
-		s, _ := migrated(t)
+		exec(t, url, `TRUNCATE events, attempts, deliveries, consumer_offsets, outbox, subscriptions, secrets, api_keys, tenants`)
 		return s
 	})
 }
