@@ -151,10 +151,11 @@ func ContextsAreHandedDown(sources []Source) (problems []string) {
 	return problems
 }
 
-// TestsDoNotSleep allows time.Sleep in tests only where time is virtual.
+// TestsDoNotSleep allows time.Sleep in tests only of packages whose time is virtual.
 func TestsDoNotSleep(sources []Source) (problems []string) {
+	virtual := importers(sources, "testing/synctest")
 	for _, s := range sources {
-		if !s.test() || s.localName("testing/synctest") != "" {
+		if !s.test() || virtual[s.Dir] {
 			continue
 		}
 		s.uses("time", func(name string, node ast.Node) {
@@ -166,14 +167,31 @@ func TestsDoNotSleep(sources []Source) (problems []string) {
 	return problems
 }
 
-// GoroutinesAreWatched asks for goleak in the tests of every package that starts goroutines.
-func GoroutinesAreWatched(sources []Source) (problems []string) {
-	starts, watched := map[string]string{}, map[string]bool{}
+// importers are the folders with a file that imports the path.
+func importers(sources []Source, path string) map[string]bool {
+	dirs := map[string]bool{}
 	for _, s := range sources {
-		if s.localName("go.uber.org/goleak") != "" {
-			watched[s.Dir] = true
+		if s.localName(path) != "" {
+			dirs[s.Dir] = true
 		}
-		if s.test() || under(s.Dir, "proto") {
+	}
+	return dirs
+}
+
+// GoroutinesAreWatched asks for goleak in the tests of every package that starts goroutines: its own tests, or those in
+// the tests module that use it on real servers. Main is watched from outside, as a process.
+func GoroutinesAreWatched(sources []Source) (problems []string) {
+	starts, watched := map[string]string{}, importers(sources, "go.uber.org/goleak")
+	for _, s := range sources {
+		if !under(s.Dir, "tests") || !watched[s.Dir] {
+			continue
+		}
+		for _, dir := range s.own() {
+			watched[dir] = true
+		}
+	}
+	for _, s := range sources {
+		if s.test() || under(s.Dir, "proto", main) {
 			continue
 		}
 		ast.Inspect(s.File, func(node ast.Node) bool {
