@@ -558,7 +558,7 @@ func TestWithoutKafkaItWaits(t *testing.T) {
 		w.cut.Store(true)
 		w.produce(native("0"))
 		stop := w.start(newTable("s"), nil)
-		time.Sleep(10 * time.Minute)
+		time.Sleep(2 * time.Minute)
 		w.cut.Store(false)
 		time.Sleep(time.Minute)
 		stop()
