@@ -58,6 +58,7 @@ type devRun struct {
 	lines   chan string
 	control control
 	brokers string
+	printed string // when it was ready
 }
 
 var (
@@ -93,9 +94,9 @@ func startDev(t *testing.T, dataDir string, args ...string) *devRun {
 			d.lines <- scanner.Text()
 		}
 	}()
-	text := d.readUntil("include=attempts")
-	d.control.base = guideURL.FindStringSubmatch(text)[1]
-	d.brokers = guideKafka.FindStringSubmatch(text)[1]
+	d.printed = d.readUntil("include=attempts")
+	d.control.base = guideURL.FindStringSubmatch(d.printed)[1]
+	d.brokers = guideKafka.FindStringSubmatch(d.printed)[1]
 	key, err := os.ReadFile(filepath.Join(dataDir, "api-key"))
 	if err != nil {
 		t.Fatal(err)
