@@ -5,6 +5,7 @@ package event
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -74,11 +75,13 @@ type Decoded struct {
 
 // refuse gives an error of strictjson its place here; pointer is where the checked value stands in the body.
 func refuse(err error, pointer string) *Error {
-	switch e := err.(type) {
-	case *Error:
-		return e
-	case *strictjson.Error:
-		return &Error{Code: Code(e.Code), Pointer: clip(pointer + e.Pointer), Detail: e.Detail}
+	var own *Error
+	var syntax *strictjson.Error
+	switch {
+	case errors.As(err, &own):
+		return own
+	case errors.As(err, &syntax):
+		return &Error{Code: Code(syntax.Code), Pointer: clip(pointer + syntax.Pointer), Detail: syntax.Detail}
 	default:
 		return &Error{Code: Code(strictjson.Syntax), Pointer: pointer, Detail: err.Error()}
 	}

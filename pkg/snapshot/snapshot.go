@@ -109,7 +109,7 @@ func (s *Snapshot) Run(ctx context.Context) error {
 	for {
 		err := s.follow(ctx)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // a stop is no failure
 		}
 		if time.Since(lastLogged) >= logRepeat {
 			lastLogged = time.Now()

@@ -110,9 +110,8 @@ func (s *scanner) object(depth int) *Error {
 	return s.members(&keys, depth-1)
 }
 
-func (s *scanner) members(keys *keySet, depth int) *Error {
-	more, err := s.open('}')
-	for ; more && err == nil; more, err = s.next('}') {
+func (s *scanner) members(keys *keySet, depth int) (err *Error) {
+	for more := s.open('}'); more && err == nil; more, err = s.next('}') {
 		if _, _, err := s.member(keys, depth); err != nil {
 			return err
 		}
@@ -125,8 +124,8 @@ func (s *scanner) array(depth int) *Error {
 		return s.fail(TooDeep, "nested more than 64 deep")
 	}
 	index := 0
-	more, err := s.open(']')
-	for ; more && err == nil; more, err = s.next(']') {
+	var err *Error
+	for more := s.open(']'); more && err == nil; more, err = s.next(']') {
 		if err := s.value(depth - 1); err != nil {
 			return err.within(strconv.Itoa(index))
 		}
@@ -136,14 +135,14 @@ func (s *scanner) array(depth int) *Error {
 }
 
 // open steps over the opening bracket; more says whether an element follows, at which it stands.
-func (s *scanner) open(closing byte) (more bool, err *Error) {
+func (s *scanner) open(closing byte) (more bool) {
 	s.i++
 	s.space()
 	if s.peek() == closing {
 		s.i++
-		return false, nil
+		return false
 	}
-	return true, nil
+	return true
 }
 
 // next steps over the comma or the closing bracket behind an element.

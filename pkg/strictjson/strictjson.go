@@ -91,8 +91,8 @@ func Members(data []byte, visit func(key, value []byte) error) error {
 		return s.notA("object")
 	}
 	var seen keySet
-	more, err := s.open('}')
-	for ; more && err == nil; more, err = s.next('}') {
+	var err *Error
+	for more := s.open('}'); more && err == nil; more, err = s.next('}') {
 		key, value, wrong := s.member(&seen, MaxDepth)
 		if wrong != nil {
 			return wrong
@@ -119,8 +119,8 @@ func Elements(data []byte, visit func(index int, value []byte) error) error {
 		return s.notA("array")
 	}
 	index := 0
-	more, err := s.open(']')
-	for ; more && err == nil; more, err = s.next(']') {
+	var err *Error
+	for more := s.open(']'); more && err == nil; more, err = s.next(']') {
 		start := s.i
 		if wrong := s.value(MaxDepth + 1); wrong != nil {
 			return wrong.within(strconv.Itoa(index))
