@@ -45,6 +45,7 @@ type lane struct {
 	// lane began to work.
 	latency    time.Duration
 	progressed time.Time
+	slow       bool
 	// clearsAt is when what was deferred so far will have drained, at the lane's speed.
 	clearsAt time.Time
 	usedAt   time.Time
@@ -58,6 +59,7 @@ const (
 	maxDeferral  = 10 * time.Minute
 	firstLatency = 100 * time.Millisecond
 	slowHold     = time.Second
+	recently     = 5 * time.Second
 	forgetLane   = 5 * time.Minute
 )
 
@@ -75,10 +77,10 @@ func (l *lanes) offer(it *item, now time.Time) (deferral time.Duration, queued b
 		l.byID[ln.id] = ln
 	}
 	ln.usedAt = now
-	if ln.queue.len() > 0 && ln.wait(now) > maxWait {
+	if ln.slow && ln.wait(now) > maxWait {
 		return ln.deferral(now), false
 	}
-	it.lane, it.queuedAt = ln, now
+	it.lane = ln
 	ln.queue.push(it)
 	l.wake(ln, now)
 	l.dispatch(now)
@@ -116,15 +118,25 @@ func (l *lanes) setLimit(ln *lane, limit int) {
 	ln.limit = limit
 }
 
-// overdue takes the items that have waited too long in their lanes, with a deferral for each, and forgets lanes that
-// nobody uses.
-func (l *lanes) overdue(now time.Time) map[*item]time.Duration {
+// judge finds out which endpoints are slow, and takes what would wait too long for them from their queues, with a
+// deferral for each item. It also forgets lanes that nobody uses. Call it every now and then.
+//
+// An endpoint is slow that holds its slots for long, or for much longer than the fastest one in use. Where all lanes wait
+// alike it is this process or its machine; then the partitions wait, since putting deliveries back would only make work.
+func (l *lanes) judge(now time.Time) map[*item]time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	fastest := slowHold
+	for _, ln := range l.byID {
+		if ln.running > 0 || now.Sub(ln.progressed) < recently {
+			fastest = min(fastest, ln.holds(now))
+		}
+	}
 	late := map[*item]time.Duration{}
 	for id, ln := range l.byID {
-		for ln.queue.len() > 0 && now.Sub(ln.queue.front().queuedAt) > maxWait {
-			late[ln.queue.pop()] = ln.deferral(now)
+		ln.slow = ln.holds(now) > min(max(4*fastest, firstLatency), slowHold)
+		for ln.slow && ln.queue.len() > 0 && ln.wait(now) > maxWait {
+			late[ln.queue.popBack()] = ln.deferral(now)
 		}
 		if ln.running == 0 && ln.queue.len() == 0 && ln.urgent.len() == 0 && now.Sub(ln.usedAt) > forgetLane {
 			delete(l.byID, id)
@@ -202,7 +214,7 @@ func (l *lanes) scarce() bool { return l.running >= l.max-l.max/4 }
 // starves reports whether a lane must leave the slots that are left to others.
 func (l *lanes) starves(ln *lane, now time.Time) bool {
 	share := max(l.max/max(len(l.byID), 1), 1)
-	return l.scarce() && (ln.running >= share || ln.holds(now) > slowHold)
+	return l.scarce() && (ln.running >= share || ln.slow || ln.holds(now) > slowHold)
 }
 
 // holds estimates how long an attempt holds its slot: the average, or how long none has been given back where that is
@@ -236,8 +248,16 @@ type fifo[T any] struct {
 }
 
 func (q *fifo[T]) len() int { return len(q.items) - q.head }
-func (q *fifo[T]) front() T { return q.items[q.head] }
 func (q *fifo[T]) push(v T) { q.items = append(q.items, v) }
+
+func (q *fifo[T]) popBack() (v T) {
+	var zero T
+	last := len(q.items) - 1
+	v, q.items[last] = q.items[last], zero
+	q.items = q.items[:last]
+	return v
+}
+
 func (q *fifo[T]) pop() (v T) {
 	var zero T
 	v, q.items[q.head] = q.items[q.head], zero

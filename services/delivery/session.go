@@ -53,7 +53,6 @@ type item struct {
 	size     int
 	delivery *webhook.Delivery
 	lane     *lane
-	queuedAt time.Time
 	// try is the number of the request within the attempt, from 1.
 	try uint32
 }
@@ -229,7 +228,7 @@ func (ss *session) tick(ctx context.Context) {
 			}
 			last = now
 			ss.deps.Metrics.ConsumerLag.Record(ctx, lag, groupLabel)
-			for it, deferral := range ss.lanes.overdue(now) {
+			for it, deferral := range ss.lanes.judge(now) {
 				ss.deferLate(it, deferral)
 			}
 			if err := ss.commit(owned); err != nil {

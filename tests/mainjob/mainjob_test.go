@@ -31,7 +31,7 @@ func TestMain(m *testing.M) { testenv.Main(m) }
 const (
 	events   = 10_000
 	apiKey   = "bootstrap-key-of-the-main-job"
-	patience = 4 * time.Minute
+	patience = 3 * time.Minute
 )
 
 var types = []string{"balance.extracted", "account.created", "account.status.changed", "payment.registered", "noise"}
@@ -72,6 +72,7 @@ func TestEveryEventReachesEverySubscriberThroughKills(t *testing.T) {
 	for _, p := range crew {
 		p.Ready(t, time.Minute)
 	}
+	t.Log("every process is ready")
 	receiver := startReceiver(t)
 	client := &client{t: t, base: "http://" + env["HOOKLINE_API_ADDR"] + "/api/v1/event-deliveries"}
 	subscribers := []*subscriber{
@@ -84,6 +85,7 @@ func TestEveryEventReachesEverySubscriberThroughKills(t *testing.T) {
 	}
 	client.awaitApplied(api, crew)
 
+	t.Log("every subscription is live")
 	produced := make(chan error, 1)
 	go func() { produced <- produce(t, brokers, prefix+"events") }()
 	want := expected(subscribers)
@@ -93,6 +95,7 @@ func TestEveryEventReachesEverySubscriberThroughKills(t *testing.T) {
 			crew[name].Kill()
 			crew[name] = testenv.Start(t, env, name)
 		}
+		t.Logf("killed a router and a worker at %d %%", share)
 	}
 	if err := <-produced; err != nil {
 		t.Fatal(err)
