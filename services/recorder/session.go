@@ -2,7 +2,8 @@ package recorder
 
 import (
 	"context"
-	"errors"
+	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -49,8 +50,8 @@ type session struct {
 func (s *Service) session(ctx context.Context) error {
 	work, stopWork := run.Outlive(ctx, s.cfg.DrainTimeout)
 	defer stopWork()
-	running, stop := context.WithCancel(ctx)
-	defer stop()
+	running, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
 	ss := &session{
 		Service: s, work: work, ended: make(chan struct{}), moved: make(chan struct{}),
 		next: map[store.TopicPartition]int64{}, done: map[store.TopicPartition]int64{},
@@ -63,14 +64,17 @@ func (s *Service) session(ctx context.Context) error {
 	batches := make(chan *batch)
 	var helpers sync.WaitGroup
 	helpers.Go(func() { s.deps.Kafka.Watch(running, cl, s.kafka.Set) })
-	helpers.Go(func() { ss.measure(running) })
+	helpers.Go(func() { ss.watch(running, stop) })
 	helpers.Go(func() { ss.take(running, batches) })
 	err = ss.write(batches)
 	close(ss.ended)
-	stop()
+	stop(err)
 	helpers.Wait()
 	cl.Close()
-	return err
+	if ctx.Err() != nil {
+		return nil
+	}
+	return context.Cause(running)
 }
 
 func (ss *session) options() []kgo.Opt {
@@ -229,8 +233,9 @@ func (ss *session) wrote(b *batch) {
 	ss.moved = make(chan struct{})
 }
 
-// measure says how far the database is behind, until ctx ends.
-func (ss *session) measure(ctx context.Context) {
+// watch says how far the database is behind, until ctx ends. It ends the session where the database has lost commits: a batch
+// would find out too, but only where there is one.
+func (ss *session) watch(ctx context.Context, fail context.CancelCauseFunc) {
 	adm := kadm.NewClient(ss.cl)
 	ticker := time.NewTicker(lagInterval)
 	defer ticker.Stop()
@@ -241,13 +246,31 @@ func (ss *session) measure(ctx context.Context) {
 		case <-ticker.C:
 		}
 		asked, cancel := context.WithTimeout(ctx, lagInterval)
-		ends, err := adm.ListEndOffsets(asked, ss.topics()...)
-		cancel()
-		if err != nil && !errors.As(err, new(*kadm.ShardErrors)) {
-			continue // the brokers are away, which is said elsewhere
+		if place, lost := ss.lost(asked); lost {
+			fail(fmt.Errorf("%w: %s/%d", store.ErrGap, place.Topic, place.Partition))
 		}
-		ss.deps.Metrics.ConsumerLag.Record(ctx, ss.lag(ends), groupLabel)
+		if ends, err := adm.ListEndOffsets(asked, ss.topics()...); err == nil {
+			ss.deps.Metrics.ConsumerLag.Record(ctx, ss.lag(ends), groupLabel)
+		}
+		cancel()
 	}
+}
+
+// lost finds a partition in which the database has fallen behind what was written.
+func (ss *session) lost(ctx context.Context) (store.TopicPartition, bool) {
+	ss.mu.Lock()
+	done := maps.Clone(ss.done)
+	ss.mu.Unlock()
+	stored, err := ss.deps.Store.Offsets(ctx, ss.topics()...)
+	if err != nil {
+		return store.TopicPartition{}, false // the database is away, which is said elsewhere
+	}
+	for place, at := range done {
+		if stored[place] < at {
+			return place, true
+		}
+	}
+	return store.TopicPartition{}, false
 }
 
 // lag is how many records of this member's partitions are not written.
