@@ -69,9 +69,13 @@ func (n Names) Specs(partitions int32) []Spec {
 	}}
 	retries := kept(n.Retries, "compact,delete", keepRetries)
 	retries.Settings["message.timestamp.type"] = "LogAppendTime"
+	// An event's record time starts the retry windows of its deliveries, so that no producer's clock, nor the age of what
+	// it republishes, may set it.
+	events := kept(n.Events, "delete", keepEvents)
+	events.Settings["message.timestamp.type"] = "LogAppendTime"
 	return []Spec{
 		config,
-		kept(n.Events, "delete", keepEvents),
+		events,
 		kept(n.Rejected, "delete", keepEvents),
 		kept(n.Deliveries, "delete", keepEvents),
 		retries,

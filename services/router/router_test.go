@@ -130,22 +130,27 @@ func many(n int) (ids []string) {
 // start runs a router until the returned stop is called; stop returns when it has ended.
 func (w *world) start(c Snapshot, change func(*Service)) (stop func()) {
 	w.Helper()
+	return w.startIn(w.T, c, change)
+}
+
+func (w *world) startIn(t testing.TB, c Snapshot, change func(*Service)) (stop func()) {
+	t.Helper()
 	s, err := New(Config{DrainTimeout: 2 * time.Second}, Deps{
 		Log: slog.New(slog.DiscardHandler), Metrics: w.metrics, Health: health.New(), Kafka: w.cluster, Snapshot: c, Profiles: profile.Builtin(),
 	})
 	if err != nil {
-		w.Fatal(err)
+		t.Fatal(err)
 	}
 	if change != nil {
 		change(s)
 	}
-	ctx, cancel := context.WithCancel(w.Context())
+	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
 	return func() {
 		cancel()
 		if err := <-done; err != nil {
-			w.Errorf("Run: %v", err)
+			t.Errorf("Run: %v", err)
 		}
 	}
 }
@@ -630,6 +635,21 @@ func TestAnEventIsRoutedWithinMilliseconds(t *testing.T) {
 		slices.Sort(hops)
 		if len(hops) != 100 || hops[50] > 5*time.Millisecond {
 			t.Errorf("%d hops, median %v", len(hops), hops[len(hops)/2])
+		}
+	})
+}
+
+func TestAnOldRecordTimestampDoesNotUseUpTheRetryWindow(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		r := native("0")
+		r.Timestamp = time.Now().Add(-100 * time.Hour)
+		w.produce(r)
+		stop := w.start(newTable("s"), nil)
+		time.Sleep(5 * time.Second)
+		stop()
+		d, err := wire.DecodeDelivery(w.read(w.topics.Deliveries)[0].Value)
+		if err != nil || time.Since(d.CreatedAt) > time.Minute {
+			t.Errorf("created %v ago, %v", time.Since(d.CreatedAt), err)
 		}
 	})
 }
