@@ -179,7 +179,7 @@ func importers(sources []Source, path string) map[string]bool {
 }
 
 // GoroutinesAreWatched asks for goleak in the tests of every package that starts goroutines: its own tests, or those in
-// the tests module that use it on real servers. Main is watched from outside, as a process.
+// the tests module that use it on real servers.
 func GoroutinesAreWatched(sources []Source) (problems []string) {
 	starts, watched := map[string]string{}, importers(sources, "go.uber.org/goleak")
 	for _, s := range sources {
@@ -191,7 +191,7 @@ func GoroutinesAreWatched(sources []Source) (problems []string) {
 		}
 	}
 	for _, s := range sources {
-		if s.test() || under(s.Dir, "proto", main) {
+		if s.test() || under(s.Dir, "proto") {
 			continue
 		}
 		ast.Inspect(s.File, func(node ast.Node) bool {
