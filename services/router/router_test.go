@@ -638,18 +638,3 @@ func TestAnEventIsRoutedWithinMilliseconds(t *testing.T) {
 		}
 	})
 }
-
-func TestAnOldRecordTimestampDoesNotUseUpTheRetryWindow(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
-		r := native("0")
-		r.Timestamp = time.Now().Add(-100 * time.Hour)
-		w.produce(r)
-		stop := w.start(newTable("s"), nil)
-		time.Sleep(5 * time.Second)
-		stop()
-		d, err := wire.DecodeDelivery(w.read(w.topics.Deliveries)[0].Value)
-		if err != nil || time.Since(d.CreatedAt) > time.Minute {
-			t.Errorf("created %v ago, %v", time.Since(d.CreatedAt), err)
-		}
-	})
-}
