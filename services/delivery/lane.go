@@ -45,8 +45,11 @@ type lane struct {
 	// lane began to work.
 	latency    time.Duration
 	progressed time.Time
-	slow       bool
-	// clearsAt is when what was deferred so far will have drained, at the lane's speed.
+	// rate is a moving average of attempts finished in a second while there were any to make; finished counts them
+	// since the last measure.
+	rate     float64
+	finished int
+	// clearsAt is when what was deferred so far will have drained, at the lane's rate.
 	clearsAt time.Time
 	usedAt   time.Time
 	resolved atomic.Pointer[resolved]
@@ -59,7 +62,7 @@ const (
 	maxDeferral  = 10 * time.Minute
 	firstLatency = 100 * time.Millisecond
 	slowHold     = time.Second
-	recently     = 5 * time.Second
+	leastRate    = 0.1 // a second
 	forgetLane   = 5 * time.Minute
 )
 
@@ -73,11 +76,14 @@ func (l *lanes) offer(it *item, now time.Time) (deferral time.Duration, queued b
 	defer l.mu.Unlock()
 	ln := l.byID[it.delivery.SubscriptionID]
 	if ln == nil {
-		ln = &lane{id: it.delivery.SubscriptionID, limit: l.perLane, latency: firstLatency}
+		ln = &lane{
+			id: it.delivery.SubscriptionID, limit: l.perLane, latency: firstLatency,
+			rate: float64(l.perLane) / firstLatency.Seconds(),
+		}
 		l.byID[ln.id] = ln
 	}
 	ln.usedAt = now
-	if ln.slow && ln.wait(now) > maxWait {
+	if ln.queue.len() > 0 && ln.wait() > maxWait {
 		return ln.deferral(now), false
 	}
 	it.lane = ln
@@ -104,6 +110,7 @@ func (l *lanes) release(ln *lane, now time.Time, held time.Duration) {
 	ln.running--
 	ln.latency += (held - ln.latency) / 8
 	ln.progressed = now
+	ln.finished++
 	l.wake(ln, now)
 	l.dispatch(now)
 }
@@ -118,24 +125,15 @@ func (l *lanes) setLimit(ln *lane, limit int) {
 	ln.limit = limit
 }
 
-// judge finds out which endpoints are slow, and takes what would wait too long for them from their queues, with a
-// deferral for each item. It also forgets lanes that nobody uses. Call it every now and then.
-//
-// An endpoint is slow that holds its slots for long, or for much longer than the fastest one in use. Where all lanes wait
-// alike it is this process or its machine; then the partitions wait, since putting deliveries back would only make work.
-func (l *lanes) judge(now time.Time) map[*item]time.Duration {
+// measure takes the rates of all lanes over the time since the last measure, and takes what would wait too long from
+// their queues, with a deferral for each item. It also forgets lanes that nobody uses.
+func (l *lanes) measure(now time.Time, elapsed time.Duration) map[*item]time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	fastest := slowHold
-	for _, ln := range l.byID {
-		if ln.running > 0 || now.Sub(ln.progressed) < recently {
-			fastest = min(fastest, ln.holds(now))
-		}
-	}
 	late := map[*item]time.Duration{}
 	for id, ln := range l.byID {
-		ln.slow = ln.holds(now) > min(max(4*fastest, firstLatency), slowHold)
-		for ln.slow && ln.queue.len() > 0 && ln.wait(now) > maxWait {
+		ln.measure(elapsed)
+		for ln.queue.len() > 0 && ln.wait() > maxWait {
 			late[ln.queue.popBack()] = ln.deferral(now)
 		}
 		if ln.running == 0 && ln.queue.len() == 0 && ln.urgent.len() == 0 && now.Sub(ln.usedAt) > forgetLane {
@@ -214,7 +212,7 @@ func (l *lanes) scarce() bool { return l.running >= l.max-l.max/4 }
 // starves reports whether a lane must leave the slots that are left to others.
 func (l *lanes) starves(ln *lane, now time.Time) bool {
 	share := max(l.max/max(len(l.byID), 1), 1)
-	return l.scarce() && (ln.running >= share || ln.slow || ln.holds(now) > slowHold)
+	return l.scarce() && (ln.running >= share || ln.holds(now) > slowHold)
 }
 
 // holds estimates how long an attempt holds its slot: the average, or how long none has been given back where that is
@@ -226,17 +224,35 @@ func (ln *lane) holds(now time.Time) time.Duration {
 	return max(ln.latency, now.Sub(ln.progressed))
 }
 
-// wait estimates how long a further item would be queued.
-func (ln *lane) wait(now time.Time) time.Duration {
-	return ln.holds(now) * time.Duration(ln.queue.len()+1) / time.Duration(ln.limit)
+// measure moves the rate towards what was finished. A lane that was idle or short of work keeps its rate; one that has
+// work and finishes nothing loses it quickly.
+func (ln *lane) measure(elapsed time.Duration) {
+	if elapsed <= 0 || (ln.running == 0 && ln.finished == 0) {
+		return
+	}
+	now := float64(ln.finished) / elapsed.Seconds()
+	ln.finished = 0
+	switch {
+	case now >= ln.rate:
+		ln.rate = now
+	case now == 0:
+		ln.rate = max(ln.rate/4, leastRate)
+	case ln.queue.len() > 0:
+		ln.rate += (now - ln.rate) / 2
+	}
 }
 
-// deferral spaces what is put back at the speed at which the lane drains, so that it does not all come back at once.
+// wait estimates how long a further item would be queued.
+func (ln *lane) wait() time.Duration {
+	return time.Duration(float64(ln.queue.len()+1) / ln.rate * float64(time.Second))
+}
+
+// deferral spaces what is put back at the rate at which the lane drains, so that it does not all come back at once.
 func (ln *lane) deferral(now time.Time) time.Duration {
 	if ln.clearsAt.Before(now) {
 		ln.clearsAt = now
 	}
-	ln.clearsAt = ln.clearsAt.Add(ln.holds(now) / time.Duration(ln.limit))
+	ln.clearsAt = ln.clearsAt.Add(time.Duration(float64(time.Second) / ln.rate))
 	wait := min(max(ln.clearsAt.Sub(now), minDeferral), maxDeferral)
 	return wait + time.Duration(rand.Float64()*0.2*float64(wait))
 }

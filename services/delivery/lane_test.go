@@ -60,7 +60,7 @@ func TestAnEndpointThatHangsHoldsFewRecordsAndTheRestIsDeferred(t *testing.T) {
 			}
 		}
 		if i%25 == 24 {
-			deferred += len(b.judge(b.now))
+			deferred += len(b.measure(b.now, 500*time.Millisecond))
 		}
 	}
 	if b.running("slow") != 4 {
@@ -71,15 +71,15 @@ func TestAnEndpointThatHangsHoldsFewRecordsAndTheRestIsDeferred(t *testing.T) {
 	}
 }
 
-func TestDeferralsAreSpacedAtTheSpeedOfTheEndpoint(t *testing.T) {
-	ln := &lane{limit: 2, latency: 10 * time.Second, progressed: time.UnixMilli(0)}
+func TestDeferralsAreSpacedAtTheRateOfTheEndpoint(t *testing.T) {
+	ln := &lane{rate: 0.2}
 	now := time.UnixMilli(0)
 	var last time.Duration
 	for range 100 {
 		last = ln.deferral(now)
 	}
 	if last < 500*time.Second || last > maxDeferral*12/10 {
-		t.Fatalf("the hundredth deferral is %v, want about 100 x 10 s / 2", last)
+		t.Fatalf("the hundredth deferral is %v, want about 100 / 0.2 s", last)
 	}
 }
 
@@ -98,24 +98,7 @@ func TestABusyButFastEndpointIsNotDeferred(t *testing.T) {
 	}
 }
 
-func TestWhereAllLanesWaitAlikeNothingIsDeferred(t *testing.T) {
-	b := newBench(8, 4)
-	for i := range 4000 {
-		b.now = b.now.Add(time.Millisecond)
-		if _, queued := b.offerTo(fmt.Sprint(i % 2)); !queued {
-			t.Fatal("deferred although no endpoint is slower than another")
-		}
-		if i%20 == 0 {
-			b.finish("0", 150*time.Millisecond)
-			b.finish("1", 160*time.Millisecond)
-			if late := b.judge(b.now); len(late) > 0 {
-				t.Fatalf("%d put back although no endpoint is slower than another", len(late))
-			}
-		}
-	}
-}
-
-func TestAnEndpointThatIsSlowerThanTheRestIsDeferred(t *testing.T) {
+func TestWhatComesFasterThanItsEndpointTakesItIsDeferred(t *testing.T) {
 	b := newBench(64, 4)
 	deferred := 0
 	for i := range 4000 {
@@ -127,7 +110,7 @@ func TestAnEndpointThatIsSlowerThanTheRestIsDeferred(t *testing.T) {
 		}
 		if i%100 == 0 {
 			b.finish("slow", 400*time.Millisecond)
-			b.judge(b.now)
+			deferred += len(b.measure(b.now, 100*time.Millisecond))
 		}
 	}
 	if deferred < 3000 {
@@ -140,7 +123,7 @@ func TestAnEndpointThatAnswersGetsSlotsHoweverManyHang(t *testing.T) {
 	for range 16 {
 		for e := range 50 {
 			b.now = b.now.Add(50 * time.Millisecond)
-			b.judge(b.now)
+			b.measure(b.now, 50*time.Millisecond)
 			b.offerTo(fmt.Sprintf("slow-%d", e))
 		}
 	}

@@ -30,7 +30,7 @@ type partition struct {
 }
 
 // minWindow is the least a window shrinks to.
-const minWindow = 256
+const minWindow = 64
 
 // windowTime is how much work a window holds: enough to keep the worker busy, little enough that what comes behind a
 // busy endpoint is seen soon.

@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"sync"
 	"time"
@@ -17,7 +18,7 @@ import (
 )
 
 const (
-	pollRecords    = 500
+	pollRecords    = 200
 	commitInterval = 500 * time.Millisecond
 	// revokeTimeout bounds how long a rebalance waits for attempts under way. It is below the rebalance timeout of the
 	// group (60 s) and above the longest timeout of the built-in profiles (15 s).
@@ -117,9 +118,9 @@ func (ss *session) poll(ctx context.Context) {
 		if !ss.makeRoom(ctx) {
 			continue
 		}
-		fetches := ss.consumer.PollRecords(ctx, pollRecords)
+		fetches := ss.fetch(ctx)
 		fetches.EachError(func(_ string, partition int32, err error) {
-			if ctx.Err() == nil {
+			if !errors.Is(err, context.Canceled) {
 				ss.deps.Log.WarnContext(ctx, "read deliveries", "partition", partition, "error", err)
 			}
 		})
@@ -134,6 +135,25 @@ func (ss *session) poll(ctx context.Context) {
 		})
 		ss.consumer.AllowRebalance()
 	}
+}
+
+// fetch waits for records, or until a paused partition has room: it must not stay paused because the others are quiet.
+func (ss *session) fetch(ctx context.Context) kgo.Fetches {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	polled := make(chan struct{})
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		select {
+		case <-ss.room:
+			cancel()
+		case <-polled:
+		}
+	})
+	fetches := ss.consumer.PollRecords(ctx, pollRecords)
+	close(polled)
+	watching.Wait()
+	return fetches
 }
 
 // makeRoom pauses the partitions whose window is full and resumes the others. Where all are full it waits for one to have
@@ -226,11 +246,11 @@ func (ss *session) tick(ctx context.Context) {
 				p.recent.limit(ss.cfg.RememberedTrips / len(owned))
 				lag += p.lag()
 			}
-			last = now
 			ss.deps.Metrics.ConsumerLag.Record(ctx, lag, groupLabel)
-			for it, deferral := range ss.lanes.judge(now) {
+			for it, deferral := range ss.lanes.measure(now, now.Sub(last)) {
 				ss.deferLate(it, deferral)
 			}
+			last = now
 			if err := ss.commit(owned); err != nil {
 				ss.deps.Log.WarnContext(ctx, "commit deliveries", "error", err)
 			}
