@@ -483,7 +483,7 @@ func TestALargeFanOutContinuesWhereItsRouterDied(t *testing.T) {
 		h.Remove()
 		before := len(w.delivered())
 		n, metadata := w.committed()
-		if n != 0 || !strings.HasPrefix(metadata, "r1:7:sub-00") || before < 20 || before >= 95 {
+		if n != 0 || !strings.HasPrefix(metadata, "r1:7:sub-00") || before == 0 || before >= 95 {
 			t.Fatalf("committed %d %q after %d deliveries", n, metadata, before)
 		}
 		w.produce(native("1"))
