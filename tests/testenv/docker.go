@@ -68,7 +68,14 @@ func dockerPostgres() (string, func(), error) {
 		return "", nil, err
 	}
 	url, err := c.ConnectionString(ctx, "sslmode=disable")
-	return url, ender(c), err
+	if err != nil {
+		return "", ender(c), err
+	}
+	// It listens before it takes connections.
+	if err := Until(time.Minute, func() bool { return execute(url, "SELECT 1") == nil }); err != nil {
+		return "", ender(c), fmt.Errorf("wait for postgres to answer: %w", execute(url, "SELECT 1"))
+	}
+	return url, ender(c), nil
 }
 
 func dockerRedis() (string, func(), error) {
