@@ -222,10 +222,7 @@ func (ss *session) take(p *partition, r *kgo.Record, now time.Time) {
 // finish ends the item's stay in this worker.
 func (ss *session) finish(it *item) {
 	if it.part.finish(it.offset, it.size) {
-		select {
-		case ss.room <- struct{}{}:
-		default:
-		}
+		ss.hasRoom()
 	}
 }
 
@@ -277,6 +274,16 @@ func (ss *session) assign(number int32, at kafka.Point) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	ss.partitions[number] = newPartition(number, tracker, ss.cfg)
+	// The client may still hold the partition as paused, from an earlier time that it was here.
+	ss.hasRoom()
+}
+
+// hasRoom has the polling goroutine look again which partitions are to be paused.
+func (ss *session) hasRoom() {
+	select {
+	case ss.room <- struct{}{}:
+	default:
+	}
 }
 
 // release hands partitions over: nothing more of them begins, what has begun may finish within the timeout, and what is
