@@ -66,6 +66,8 @@ func New(cfg Config, log *slog.Logger, opts ...kgo.Opt) *Cluster {
 		kgo.WithLogger(kslog.New(log.With("component", "kafka"))),
 		kgo.MaxDecompressBatchBytes(64 << 20),
 		kgo.DisableClientMetrics(),
+		// A partition that is resumed joins the next fetch from its broker, and that waits for the one under way.
+		kgo.FetchMaxWait(500 * time.Millisecond),
 	}
 	if cfg.TLS {
 		base = append(base, kgo.DialTLSConfig(&tls.Config{MinVersion: tls.VersionTLS12}))
@@ -107,6 +109,7 @@ func (c *Cluster) Group(service string, topics ...string) []kgo.Opt {
 		kgo.HeartbeatInterval(c.cfg.SessionTimeout / 4),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.DisableAutoCommit(),
 	}
 }
 

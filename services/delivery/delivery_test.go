@@ -65,7 +65,7 @@ func inWorld(t *testing.T, test func(t *testing.T, w *world)) {
 		}
 		defer fake.Close()
 		cluster := kafka.New(kafka.Config{Brokers: []string{"127.0.0.1:9092"}, SessionTimeout: 10 * time.Second, TopicPrefix: "hookline."}, log,
-			kgo.Dialer(network.DialContext), kgo.FetchMaxWait(time.Second))
+			kgo.Dialer(network.DialContext), kgo.FetchMaxWait(500*time.Millisecond))
 		client, err := cluster.Client(cluster.Producer()...)
 		if err != nil {
 			t.Fatal(err)

@@ -94,7 +94,6 @@ func (ss *session) open() error {
 	}
 	ss.producer = producer
 	ss.consumer, err = ss.deps.Kafka.Client(append(ss.deps.Kafka.Group("delivery", ss.topics.Deliveries),
-		kgo.DisableAutoCommit(),
 		kgo.BlockRebalanceOnPoll(),
 		kgo.FetchMaxPartitionBytes(1<<20),
 		kafka.OnFetched(ss.assign),

@@ -80,7 +80,6 @@ func (s *Service) session(ctx context.Context) error {
 func (ss *session) options() []kgo.Opt {
 	options := append(ss.deps.Kafka.Group("recorder", ss.topics()...), ss.deps.Kafka.Producer()...)
 	return append(options,
-		kgo.DisableAutoCommit(),
 		kgo.FetchMaxBytes(16<<20),
 		kgo.AdjustFetchOffsetsFn(ss.assign),
 		kgo.OnPartitionsRevoked(func(ctx context.Context, _ *kgo.Client, gone map[string][]int32) {

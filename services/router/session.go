@@ -89,7 +89,6 @@ func (ss *session) open() error {
 	}
 	ss.producer = producer
 	ss.consumer, err = ss.deps.Kafka.Client(append(ss.deps.Kafka.Group("router", ss.topics.Events),
-		kgo.DisableAutoCommit(),
 		kgo.BlockRebalanceOnPoll(),
 		kgo.FetchMaxBytes(16<<20),
 		kafka.OnFetched(ss.assign),

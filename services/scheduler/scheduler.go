@@ -193,7 +193,6 @@ func (s *Service) openProducers() (closeAll func(), err error) {
 
 func (s *Service) openGroup(ctx context.Context) (*kgo.Client, error) {
 	opts := append(s.deps.Kafka.Group("scheduler", s.deps.Kafka.Topics.Retries),
-		kgo.DisableAutoCommit(),
 		kgo.BlockRebalanceOnPoll(),
 		// Positions are in Redis. A log that no longer has one of them is for resync to judge, not for the client.
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),

@@ -126,7 +126,7 @@ func environment(t *testing.T) (env testenv.Env, brokers, prefix string) {
 		"HOOKLINE_BOOTSTRAP_API_KEY": apiKey,
 		"HOOKLINE_API_ADDR":          testenv.Addr(t),
 		"HOOKLINE_EGRESS_ALLOW":      "127.0.0.0/8",
-		"HOOKLINE_EGRESS_ALLOW_HTTP": "true",
+		"HOOKLINE_EGRESS_ALLOW_HTTP": "true", "HOOKLINE_PPROF": "true",
 	}, brokers, prefix
 }
 
