@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"go.uber.org/goleak"
 
 	"github.com/hookline/hookline/pkg/pgstore"
 	"github.com/hookline/hookline/pkg/store"
@@ -50,6 +51,17 @@ func exec(t testing.TB, url, statement string) {
 	defer func() { _ = conn.Close(ctx) }()
 	if _, err := conn.Exec(ctx, statement); err != nil {
 		t.Fatalf("%s: %v", statement, err)
+	}
+}
+
+func TestAStoreLeavesNoGoroutineBehind(t *testing.T) {
+	before := goleak.IgnoreCurrent()
+	// Registered first, so it runs after the store has been closed.
+	t.Cleanup(func() { goleak.VerifyNone(t, before) })
+	s, _ := migrated(t)
+	ran, err := s.OutboxLock(t.Context(), func(context.Context) error { return nil })
+	if err != nil || !ran {
+		t.Fatalf("lock: ran %v, %v", ran, err)
 	}
 }
 
