@@ -54,12 +54,14 @@ func TestALifeOfSeventyTwoHoursKeepsItsSchedule(t *testing.T) {
 		began := time.Now()
 		start := trip(1)
 		start.Number = 1
-		next(start)
+		r.mu.Lock()
 		r.onFired = func(d *webhook.Delivery) {
 			if time.Since(began) < 68*time.Hour {
 				next(d.Key())
 			}
 		}
+		r.mu.Unlock()
+		next(start)
 		r.after(72 * time.Hour)
 		r.mu.Lock()
 		defer r.mu.Unlock()
