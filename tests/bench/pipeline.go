@@ -106,6 +106,14 @@ func (i *installation) start(ctx context.Context) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
+	// The bootstrap key may come a moment after readiness.
+	err = i.running["api"].wait(ctx, "accept the bootstrap key", func() bool {
+		_, err := i.counts(ctx)
+		return err == nil
+	})
+	if err != nil {
+		return err
+	}
 	return i.subscribe(ctx)
 }
 
