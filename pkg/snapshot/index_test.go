@@ -67,3 +67,17 @@ func BenchmarkMatchAmongTenThousandSubscriptions(b *testing.B) {
 		}
 	}
 }
+
+func TestAnOlderVersionThatComesLateChangesNothing(t *testing.T) {
+	s := newState()
+	newer := &webhook.Subscription{ID: "s", Tenant: "default", Status: webhook.SubscriptionDisabled, Version: 2}
+	s.setSubscription("s", newer)
+	s.setSubscription("s", &webhook.Subscription{ID: "s", Tenant: "default", Status: webhook.SubscriptionActive, Version: 1})
+	if s.subscriptions["s"] != newer {
+		t.Error("version 1 replaced version 2")
+	}
+	s.setSubscription("s", nil)
+	if len(s.subscriptions) != 0 {
+		t.Error("a deletion was ignored")
+	}
+}

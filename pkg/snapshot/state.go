@@ -89,8 +89,13 @@ func replacement(kind wire.Kind, id string, value any) (func(*state), error) {
 	return nil, fmt.Errorf("the value, a %T, does not belong to the key", value)
 }
 
+// setSubscription keeps the newer version: a relay that lost its lock in the middle of a produce may publish an older one late.
 func (s *state) setSubscription(id string, now *webhook.Subscription) {
-	if before := s.subscriptions[id]; before != nil && routed(before) {
+	before := s.subscriptions[id]
+	if before != nil && now != nil && now.Version < before.Version {
+		return
+	}
+	if before != nil && routed(before) {
 		s.indexes[before.Tenant].remove(before)
 	}
 	if now == nil {

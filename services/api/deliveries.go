@@ -61,6 +61,7 @@ type attemptView struct {
 	Status        string     `json:"status" doc:"Of the delivery after this request."`
 	Reason        *string    `json:"reason"`
 	NextAttemptAt *time.Time `json:"nextAttemptAt"`
+	Traceparent   *string    `json:"traceparent" doc:"Of the request's span, in the producer's trace."`
 }
 
 type phasesView struct {
@@ -206,6 +207,7 @@ func viewAttempt(a *webhook.Attempt) attemptView {
 		StatusCode: orNull(a.StatusCode), Error: orNull(string(a.Error)), Response: orNull(strings.ToValidUTF8(string(a.Response), "\uFFFD")),
 		RequestBytes: a.RequestBytes, ResponseBytes: a.ResponseBytes,
 		Status: string(a.Outcome.Status), Reason: orNull(string(a.Outcome.Reason)), NextAttemptAt: timeOrNull(a.Outcome.NextAttemptAt),
+		Traceparent: orNull(a.TraceParent),
 	}
 }
 

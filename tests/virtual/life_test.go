@@ -2,8 +2,11 @@ package virtual
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // gap is how long after an attempt the next one comes.
@@ -128,6 +131,35 @@ func TestRetryAfterIsTheBaseOfTheNextDelay(t *testing.T) {
 		}
 		if waited := times[2].Sub(times[1]); waited < 600*time.Second || waited > 660*time.Second+slack {
 			t.Errorf("%v waited, want 600 s and up to a tenth more", waited)
+		}
+	})
+}
+
+func TestTheProducersTraceReachesEveryAttemptAlsoThroughARetry(t *testing.T) {
+	refuse := func(_ string, n int) (int, map[string]string) {
+		if n <= 2 {
+			return http.StatusServiceUnavailable, nil
+		}
+		return http.StatusOK, nil
+	}
+	inWorld(t, refuse, func(w *world) {
+		const trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+		w.subscribe("traced", "fynapse", map[string]any{"overrides": map[string]any{"traceparent": true}})
+		w.publish("event-1", "balance.extracted", kgo.RecordHeader{Key: "traceparent", Value: []byte("00-" + trace + "-00f067aa0ba902b7-01")})
+		settle(10 * time.Minute)
+		rows := w.deliveries()
+		if len(rows) != 1 || len(rows[0].Attempts) != 3 {
+			t.Fatalf("audit %+v, want three requests", rows)
+		}
+		for _, a := range rows[0].Attempts {
+			if !strings.Contains(a.Traceparent, trace) {
+				t.Errorf("attempt %+v is not in the producer's trace", a)
+			}
+		}
+		for _, a := range w.arrivals {
+			if !strings.Contains(a.header.Get("Traceparent"), trace) {
+				t.Errorf("the receiver got traceparent %q", a.header.Get("Traceparent"))
+			}
 		}
 	})
 }

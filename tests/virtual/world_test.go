@@ -268,10 +268,10 @@ func (w *world) subscribe(name, profile string, more map[string]any) (id string)
 }
 
 // publish produces a native event.
-func (w *world) publish(id, eventType string) {
+func (w *world) publish(id, eventType string, headers ...kgo.RecordHeader) {
 	w.Helper()
 	value := fmt.Sprintf(`{"event_id":%q,"event_type":%q,"data":{"id":%q}}`, id, eventType, id)
-	if err := w.client.ProduceSync(w.Context(), &kgo.Record{Topic: w.cluster.Topics.Events, Value: []byte(value)}).FirstErr(); err != nil {
+	if err := w.client.ProduceSync(w.Context(), &kgo.Record{Topic: w.cluster.Topics.Events, Value: []byte(value), Headers: headers}).FirstErr(); err != nil {
 		w.Fatal(err)
 	}
 }
@@ -293,7 +293,10 @@ func (w *world) at(path string) []time.Time {
 type row struct {
 	ID, Status, Reason, EventID, SubscriptionID string
 	AttemptCount                                int
-	Attempts                                    []struct{ Number, StatusCode int }
+	Attempts                                    []struct {
+		Number, StatusCode int
+		Traceparent        string
+	}
 }
 
 func (w *world) deliveries() []row {
