@@ -107,6 +107,8 @@ type Service struct {
 	requests *gate
 	database *health.Condition
 	kafka    *health.Condition
+	// prepared is met once the default tenant and the bootstrap key exist.
+	prepared *health.Condition
 	// transport makes the requests of Send Test.
 	transport *http.Transport
 	// client is nil before Run has opened it.
@@ -126,6 +128,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		transport: deps.Endpoint.Transport(),
 		database:  deps.Health.Need("api: database", errors.New("starting")),
 		kafka:     deps.Health.Need("api: kafka", errors.New("starting")),
+		prepared:  deps.Health.Need("api: bootstrap key", errors.New("starting")),
 	}
 	s.relay = &relay{
 		outbox: deps.Store, publish: s.produce, topic: deps.Kafka.Topics.Config,

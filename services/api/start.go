@@ -27,6 +27,7 @@ func (s *Service) prepare(ctx context.Context) {
 	var quiet throttle
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
 		err := errors.Join(s.ensureTenant(ctx), s.ensureBootstrapKey(ctx))
+		s.prepared.Set(err)
 		if err == nil {
 			s.relay.changed()
 			return

@@ -27,6 +27,7 @@ func (ss *session) conclude(it *item, next step) {
 	if next.attempt != nil {
 		ss.observe(next.attempt)
 	}
+	it.deferred = next.retry != nil && next.attempt == nil
 	records := ss.records(it.delivery, next)
 	if next.again > 0 {
 		// The next try's records follow these in the same partition, so their acknowledgement covers these.

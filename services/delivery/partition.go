@@ -18,7 +18,7 @@ type partition struct {
 	records   int
 	bytes     int
 	window    int
-	finished  int // since the last measure
+	delivered int // finished since the last measure, and not deferred
 	rate      float64
 	paused    bool
 	revoked   bool
@@ -34,7 +34,10 @@ const minWindow = 64
 
 // windowTime is how much work a window holds: enough to keep the worker busy, little enough that what comes behind a
 // busy endpoint is seen soon.
-const windowTime = time.Second
+//
+// A worker whose speed falls to a quarter still comes to all of it within maxWait, so that a busy machine does not look
+// like slow endpoints.
+const windowTime = maxWait / 4
 
 func newPartition(number int32, tracker *offset.Tracker, cfg Config) *partition {
 	return &partition{
@@ -53,14 +56,24 @@ func (p *partition) hold(size int) {
 
 // finish marks a record as finished: its outcome is acknowledged by Kafka, or it needs none. It reports whether a paused
 // partition has room again.
-func (p *partition) finish(recordOffset int64, size int) (room bool) {
+//
+// What was deferred is no speed: the window would grow with it, more would wait too long, and still more be deferred.
+func (p *partition) finish(recordOffset int64, size int, deferred bool) (room bool) {
 	p.tracker.Finish(recordOffset)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.records--
 	p.bytes -= size
-	p.finished++
+	if !deferred {
+		p.delivered++
+	}
 	return p.paused && !p.fullLocked()
+}
+
+func (p *partition) held() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.records
 }
 
 // seen notes the end of the partition.
@@ -78,7 +91,9 @@ func (p *partition) lag() int64 {
 	return max(p.end-at, 0)
 }
 
-// full reports whether to stop reading the partition. Once it is paused, it stays so until half the window is free.
+// full reports whether to stop reading the partition. Once it is paused, it stays so until a quarter of the window is free.
+// What is left keeps the worker busy until records come again: a fetch that was under way when the partition was resumed
+// does not ask for it.
 func (p *partition) full() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -89,7 +104,7 @@ func (p *partition) full() bool {
 func (p *partition) fullLocked() bool {
 	records, bytes := p.window, p.maxBytes
 	if p.paused {
-		records, bytes = records/2, bytes/2
+		records, bytes = records*3/4, bytes*3/4
 	}
 	return p.records >= records || p.bytes >= bytes
 }
@@ -101,8 +116,8 @@ func (p *partition) measure(elapsed time.Duration) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now := float64(p.finished) / elapsed.Seconds()
-	p.finished = 0
+	now := float64(p.delivered) / elapsed.Seconds()
+	p.delivered = 0
 	p.rate = max(now, p.rate+(now-p.rate)/4)
 	p.window = min(max(int(p.rate*windowTime.Seconds()), minWindow), p.maxWindow)
 }

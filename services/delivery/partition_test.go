@@ -14,7 +14,7 @@ func testPartition() *partition {
 	return newPartition(0, offset.New(0, ""), Config{WindowRecords: 2000, WindowBytes: 10_000, RememberedTrips: 100})
 }
 
-func TestAFullPartitionResumesWhenHalfItsWindowIsFree(t *testing.T) {
+func TestAFullPartitionResumesWhenAQuarterOfItsWindowIsFree(t *testing.T) {
 	p := testPartition()
 	for o := range int64(minWindow) {
 		p.tracker.Begin(o)
@@ -23,14 +23,14 @@ func TestAFullPartitionResumesWhenHalfItsWindowIsFree(t *testing.T) {
 	if !p.full() {
 		t.Fatal("not full at its window")
 	}
-	for o := range int64(minWindow/2) - 1 {
-		p.finish(o, 1)
+	for o := range int64(minWindow/4) - 1 {
+		p.finish(o, 1, false)
 	}
-	if p.finish(minWindow/2, 1) != false || !p.full() {
-		t.Fatal("has room while more than half is taken")
+	if p.finish(minWindow/4, 1, false) != false || !p.full() {
+		t.Fatal("has room while less than a quarter is free")
 	}
-	if !p.finish(minWindow/2+1, 1) || p.full() {
-		t.Fatal("has no room although half is free")
+	if !p.finish(minWindow/4+1, 1, false) || p.full() {
+		t.Fatal("has no room although a quarter is free")
 	}
 }
 
@@ -46,11 +46,13 @@ func TestAWindowFollowsTheRate(t *testing.T) {
 	p := testPartition()
 	for range 800 {
 		p.hold(1)
-		p.finish(0, 1)
+		p.finish(0, 1, false)
+		p.hold(1)
+		p.finish(0, 1, true)
 	}
-	p.measure(time.Second)
+	p.measure(windowTime)
 	if p.window != 800 {
-		t.Fatalf("window %d after 800 records in a second", p.window)
+		t.Fatalf("window %d after 800 deliveries and as many deferrals in the time of a window", p.window)
 	}
 	for range 20 {
 		p.measure(time.Second)

@@ -20,6 +20,11 @@ import (
 const (
 	pollRecords    = 200
 	commitInterval = 500 * time.Millisecond
+	outcomeLinger  = 5 * time.Millisecond
+	// With plenty to do, records may gather before the next poll: a fetch for every few of them costs the broker and this
+	// process more than the records.
+	plenty     = 256
+	gatherTime = 5 * time.Millisecond
 	// revokeTimeout bounds how long a rebalance waits for attempts under way. It is below the rebalance timeout of the
 	// group (60 s) and above the longest timeout of the built-in profiles (15 s).
 	revokeTimeout = 20 * time.Second
@@ -55,7 +60,8 @@ type item struct {
 	delivery *webhook.Delivery
 	lane     *lane
 	// try is the number of the request within the attempt, from 1.
-	try uint32
+	try      uint32
+	deferred bool
 }
 
 // session consumes until ctx ends (nil) or the clients cannot go on (the error).
@@ -88,14 +94,17 @@ func (s *Service) session(ctx context.Context) error {
 }
 
 func (ss *session) open() error {
-	producer, err := ss.deps.Kafka.Client(ss.deps.Kafka.Producer()...)
+	// No receiver waits for an outcome, so outcomes may wait for each other: a request for each of them costs the broker
+	// more than all else it does for a delivery.
+	producer, err := ss.deps.Kafka.Client(append(ss.deps.Kafka.Producer(), kgo.ProducerLinger(outcomeLinger))...)
 	if err != nil {
 		return err
 	}
 	ss.producer = producer
 	ss.consumer, err = ss.deps.Kafka.Client(append(ss.deps.Kafka.Group("delivery", ss.topics.Deliveries),
 		kgo.BlockRebalanceOnPoll(),
-		kgo.FetchMaxPartitionBytes(1<<20),
+		// About a window: what has been fetched of a partition that is then paused is thrown away.
+		kgo.FetchMaxPartitionBytes(256<<10),
 		kafka.OnFetched(ss.assign),
 		kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, gone map[string][]int32) {
 			ss.release(gone[ss.topics.Deliveries], revokeTimeout)
@@ -133,6 +142,26 @@ func (ss *session) poll(ctx context.Context) {
 			}
 		})
 		ss.consumer.AllowRebalance()
+		if ss.held() >= plenty {
+			pause(ctx, gatherTime)
+		}
+	}
+}
+
+// held is how many records this worker has taken and not finished.
+func (ss *session) held() (records int) {
+	for _, p := range ss.owned() {
+		records += p.held()
+	}
+	return records
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
 	}
 }
 
@@ -220,7 +249,7 @@ func (ss *session) take(p *partition, r *kgo.Record, now time.Time) {
 
 // finish ends the item's stay in this worker.
 func (ss *session) finish(it *item) {
-	if it.part.finish(it.offset, it.size) {
+	if it.part.finish(it.offset, it.size, it.deferred) {
 		ss.hasRoom()
 	}
 }
