@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"net/http"
 	"net/textproto"
 	"strings"
 	"syscall"
@@ -65,8 +64,7 @@ func isTLS(err error) bool {
 // isProtocol also looks at texts: net/http has no types for most of what can be wrong with a response.
 func isProtocol(err error) bool {
 	var response textproto.ProtocolError
-	var request *http.ProtocolError
-	if errors.As(err, &response) || errors.As(err, &request) {
+	if errors.As(err, &response) {
 		return true
 	}
 	for _, part := range []string{"malformed", "transport connection broken", "http2: ", "server response headers exceeded", "too many 1xx", "bad Content-Length", "invalid byte in chunk"} {
