@@ -375,3 +375,32 @@ func TestAConfigurationReportsEverythingThatIsWrong(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// The index is lost and built again between a delivery and its tombstone: the gate does not wait for the tombstone, only
+// the hold keeps the trip from firing again until it has been applied.
+func TestAHoldLastsUntilTheTombstoneIsApplied(t *testing.T) {
+	w := newWorld()
+	o := w.owners[0]
+	w.log = append(w.log, logged{trip: indextest.Trip(0), due: w.now})
+	w.find(o)
+	w.fetch(o, 1)
+	w.apply(o, 1)
+	w.claim(o, 1)
+	w.step(o, 0)
+	w.index = indextest.NewModel()
+	w.claim(o, 1)
+	w.find(o)
+	w.fetch(o, 1)
+	w.apply(o, 1)
+	w.step(o, 0)
+	w.now += 1000
+	w.claim(o, 1)
+	if len(o.flights) != 1 || !o.open() || len(w.index.Waiting) != 1 {
+		t.Fatalf("%d flights, open %v, %d waiting: want the one that has its tombstone", len(o.flights), o.open(), len(w.index.Waiting))
+	}
+	w.fetch(o, 1)
+	w.apply(o, 1)
+	if len(o.held) != 0 || len(w.index.Waiting) != 0 {
+		t.Fatalf("still held %v, waiting %v", o.held, w.index.Waiting)
+	}
+}

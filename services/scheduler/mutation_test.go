@@ -44,7 +44,7 @@ var mutations = []struct {
 	{
 		"S6: a hold ends with the tombstone's acknowledgement", "shard.go",
 		"if sh.following && sh.next > tombstone {", "if true {",
-		"TestEveryRetry|TestWhatIsInFlight",
+		"TestAHold",
 	},
 	{
 		"S7: the index's offset is taken over without seeking", "consume.go",
