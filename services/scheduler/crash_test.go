@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/hookline/hookline/pkg/webhook"
@@ -249,13 +250,23 @@ func TestAnHourWithoutKafkaOnlyDelays(t *testing.T) {
 // A worker writes the same trip twice (it died between the two), and compaction removes the first record.
 func TestS11ThePointerFollowsTheNewestRecord(t *testing.T) {
 	inBubble(t, func(r *rig) {
+		size := "1" // a segment for each batch: the last one is never compacted
+		_, err := kadm.NewClient(r.client).AlterTopicConfigs(context.Background(), []kadm.AlterConfig{{Name: "segment.bytes", Value: &size}}, r.cluster.Topics.Retries)
+		r.must(err)
 		p := r.start(func(c *Config) { c.CacheBytes = 0 })
 		r.after(20 * time.Second)
-		r.retry(time.Hour, tripsTo(0, 50)...)
-		r.after(time.Second)
-		r.retry(time.Hour, tripsTo(0, 50)...)
+		for range 2 {
+			r.retry(time.Hour, tripsTo(0, 50)...)
+			r.after(time.Second)
+		}
+		r.retry(time.Hour, tripsTo(50, 80)...)
 		r.after(time.Second)
 		r.broker.Compact()
+		left := 0
+		r.eachRecord(r.cluster.Topics.Retries, func(*kgo.Record) { left++ })
+		if left != 80 {
+			t.Fatalf("%d records after the compaction", left)
+		}
 		r.after(2 * time.Hour)
 		r.want(1, 1, tripsTo(0, 50)...)
 		if p.log.count("records are not where") > 0 {

@@ -108,7 +108,7 @@ func TestTheSuiteFailsUnderEveryWrongProtocol(t *testing.T) {
 				pkg, run = ".", m.tests
 			}
 			out, err := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-overlay", overlay(t, m.file, m.old, m.new), "-run", run, pkg,
-				"-rapid.checks=1000", "-rapid.nofailfile").CombinedOutput()
+				"-timeout", "3m", "-rapid.checks=1000", "-rapid.nofailfile").CombinedOutput()
 			switch {
 			case err == nil:
 				t.Error("every test passed")
