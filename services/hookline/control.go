@@ -42,12 +42,13 @@ func (c control) subscriptions(ctx context.Context) ([]subscriptionSummary, erro
 }
 
 // subscribe returns the value of the secret that was made with the subscription.
-func (c control) subscribe(ctx context.Context, subscription any) (secret string, err error) {
+func (c control) subscribe(ctx context.Context, subscription any) (id, secret string, err error) {
 	var made struct {
+		ID          string `json:"id"`
 		SecretValue string `json:"secretValue"`
 	}
 	err = c.call(ctx, http.MethodPost, controlPath+"/subscriptions", subscription, &made)
-	return made.SecretValue, err
+	return made.ID, made.SecretValue, err
 }
 
 func (c control) unsubscribe(ctx context.Context, id string) error {

@@ -32,6 +32,7 @@ type demo struct {
 	out       io.Writer
 	about     guide
 	control   control
+	live      func(subscription string) bool
 	endpoints []*demoEndpoint
 	began     time.Time
 
@@ -52,9 +53,9 @@ type demoEndpoint struct {
 
 // runDemo prints deliveries as they happen, and returns after a summary line. It leaves its subscriptions, whose deliveries can be looked
 // up; the next demo removes them.
-func runDemo(ctx context.Context, out io.Writer, about guide) error {
+func runDemo(ctx context.Context, out io.Writer, about guide, live func(subscription string) bool) error {
 	d := &demo{
-		out: out, about: about, control: control{base: about.URL, key: about.Key},
+		out: out, about: about, live: live, control: control{base: about.URL, key: about.Key},
 		arrived: map[string]bool{}, all: make(chan struct{}),
 		endpoints: []*demoEndpoint{{name: "steady", answers: "200"}, {name: "flaky", answers: "503,timeout,200"}},
 	}
@@ -111,7 +112,7 @@ func (d *demo) subscribe(ctx context.Context, e *demoEndpoint) error {
 	}
 	// A name of its own each time: a secret may not be deleted with its subscription, and is named after it.
 	name := demoPrefix + e.name + time.Now().UTC().Format("-20060102-150405.000")
-	secret, err := d.control.subscribe(ctx, map[string]any{
+	id, secret, err := d.control.subscribe(ctx, map[string]any{
 		"name": name, "endpointUrl": "http://" + listener.Addr().String() + "/" + e.name,
 		"eventTypes": []string{"demo.*"}, "profile": demoProfile,
 		"overrides": map[string]any{
@@ -122,6 +123,10 @@ func (d *demo) subscribe(ctx context.Context, e *demoEndpoint) error {
 	})
 	if err != nil {
 		return err
+	}
+	// Events that are routed before the subscription is live are not for it.
+	if !poll(ctx, func() bool { return d.live(id) }) {
+		return ctx.Err()
 	}
 	e.listener = listener
 	e.receiver = &receiver{

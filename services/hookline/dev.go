@@ -221,7 +221,8 @@ func (p *process) guide(ctx context.Context, t terminal, about guide, demo bool)
 		return err
 	}
 	if demo {
-		if err := runDemo(ctx, t.out, about); err != nil && ctx.Err() == nil {
+		live := func(subscription string) bool { _, ok := p.config().Subscription(subscription); return ok }
+		if err := runDemo(ctx, t.out, about, live); err != nil && ctx.Err() == nil {
 			return fmt.Errorf("demo: %w", err)
 		}
 	}

@@ -148,13 +148,40 @@ func (d *devRun) produce(event string) {
 // subscribe returns the value of the new secret.
 func (d *devRun) subscribe(name, url string, overrides map[string]any) string {
 	d.t.Helper()
-	secret, err := d.control.subscribe(d.t.Context(), map[string]any{
+	before := d.configOffset()
+	_, secret, err := d.control.subscribe(d.t.Context(), map[string]any{
 		"name": name, "endpointUrl": url, "eventTypes": []string{"order.*"}, "overrides": overrides,
 	})
 	if err != nil {
 		d.t.Fatal(err)
 	}
+	// Its secret and the subscription itself: then it is live.
+	ctx, cancel := context.WithTimeout(d.t.Context(), deadline)
+	defer cancel()
+	if !poll(ctx, func() bool { return d.configOffset() >= before+2 }) {
+		d.t.Fatal("the subscription is not live")
+	}
 	return secret
+}
+
+// configOffset is the offset of the config topic that dev has applied.
+func (d *devRun) configOffset() (offset int) {
+	d.t.Helper()
+	response, err := http.Get(d.control.base + "/metrics")
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
+		if value, ok := strings.CutPrefix(lines.Text(), "hookline_config_offset "); ok {
+			if _, err := fmt.Sscan(value, &offset); err != nil {
+				d.t.Fatal(err)
+			}
+			return offset
+		}
+	}
+	d.t.Fatal("no hookline_config_offset in /metrics")
+	return 0
 }
 
 // endpoint receives, answers with its statuses in turn and then with 200, and passes on what it got.

@@ -39,6 +39,8 @@ func TestTheLinesThatDevPrintsWorkWhenPasted(t *testing.T) {
 			events++
 		}
 		script = append(script, strings.ReplaceAll(text, "127.0.0.1:9000", addr))
+		// People paste one step after the other; a subscription is live within a second.
+		script = append(script, "sleep 1")
 		if strings.Contains(text, " listen ") {
 			host, port, _ := net.SplitHostPort(addr)
 			script = append(script, fmt.Sprintf("until (: > /dev/tcp/%s/%s) 2>/dev/null; do sleep 0.05; done", host, port))

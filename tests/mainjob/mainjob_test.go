@@ -263,14 +263,26 @@ func (c *client) call(method, path string, body, answer any) {
 		r.Header.Set("Content-Type", "application/json")
 	}
 	r.Header.Set("Authorization", "Bearer "+apiKey)
-	response, err := http.DefaultClient.Do(r)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	defer response.Body.Close()
-	got, err := io.ReadAll(response.Body)
-	if err != nil || response.StatusCode/100 != 2 {
-		c.t.Fatalf("%s %s: %s %s %v", method, path, response.Status, got, err)
+	var got []byte
+	var status int
+	// 503 says to come again: the database of a busy machine may be away for a moment.
+	if err := testenv.Until(patience, func() bool {
+		r.Body = io.NopCloser(bytes.NewReader(encoded))
+		if body == nil {
+			r.Body = http.NoBody
+		}
+		response, err := http.DefaultClient.Do(r)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		defer response.Body.Close()
+		if got, err = io.ReadAll(response.Body); err != nil {
+			c.t.Fatal(err)
+		}
+		status = response.StatusCode
+		return status != http.StatusServiceUnavailable
+	}); err != nil || status/100 != 2 {
+		c.t.Fatalf("%s %s: %d %s %v", method, path, status, got, err)
 	}
 	if err := json.Unmarshal(got, answer); err != nil {
 		c.t.Fatalf("%s %s: %v in %s", method, path, err, got)

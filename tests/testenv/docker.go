@@ -14,6 +14,7 @@ import (
 	"github.com/testcontainers/testcontainers-go/modules/postgres"
 	"github.com/testcontainers/testcontainers-go/modules/redis"
 	"github.com/testcontainers/testcontainers-go/wait"
+	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 const containerStart = 3 * time.Minute
@@ -135,6 +136,17 @@ func dockerKafka() (string, func(), error) {
 	if err != nil {
 		ender(c)()
 		return "", nil, err
+	}
+	// The port is forwarded by the engine, which accepts connections before the broker does.
+	client, err := kgo.NewClient(kgo.SeedBrokers(address.String()))
+	if err != nil {
+		ender(c)()
+		return "", nil, err
+	}
+	defer client.Close()
+	if err := Until(time.Minute, func() bool { return client.Ping(ctx) == nil }); err != nil {
+		ender(c)()
+		return "", nil, fmt.Errorf("kafka in a container: %w", err)
 	}
 	return address.String(), ender(c), nil
 }
