@@ -52,8 +52,6 @@ const (
 	longestOverlap = 7 * 24 * time.Hour
 )
 
-type secretOutput struct{ Body SecretView }
-
 type secretWithValueOutput struct{ Body secretWithValueView }
 
 func (s *Service) registerSecrets(a huma.API) {

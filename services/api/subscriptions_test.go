@@ -166,7 +166,7 @@ func TestSubscriptionsArePaged(t *testing.T) {
 	}
 	var got []string
 	cursor := ""
-	for pages := 0; pages < 4; pages++ {
+	for range 4 {
 		list := r.must(http.StatusOK, http.MethodGet, "/subscriptions?limit=2&cursor="+cursor, nil)
 		for _, item := range list.items() {
 			got = append(got, item["id"].(string))

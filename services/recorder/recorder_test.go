@@ -22,7 +22,7 @@ func (labelEncoder) ID() attribute.EncoderID { return attribute.EncoderID{} }
 func (labelEncoder) Encode(labels attribute.Iterator) string {
 	var out []string
 	for labels.Next() {
-		out = append(out, string(labels.Attribute().Key)+"="+labels.Attribute().Value.Emit())
+		out = append(out, string(labels.Attribute().Key)+"="+labels.Attribute().Value.String())
 	}
 	return strings.Join(out, ",")
 }

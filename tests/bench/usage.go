@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"os"
@@ -74,7 +75,7 @@ func processTable() table {
 		}
 		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
 		// The name stands in parentheses and may contain anything.
-		fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
 		if len(fields) < 15 {
 			continue
 		}

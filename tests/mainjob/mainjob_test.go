@@ -338,7 +338,7 @@ func (c *client) awaitApplied(_ *testenv.Process, crew map[string]*testenv.Proce
 }
 
 func metric(p *testenv.Process, name string) string {
-	response, err := http.Get("http://" + p.Admin + "/metrics") //nolint:noctx // bounded by Until
+	response, err := http.Get("http://" + p.Admin + "/metrics")
 	if err != nil {
 		return ""
 	}

@@ -85,13 +85,13 @@ func checkLife(w *world, path string, gaps []gap, tries int) {
 }
 
 func TestAnEndpointThatRecoversGetsTheEvent(t *testing.T) {
-	recover := func(_ string, n int) (int, map[string]string) {
+	recovers := func(_ string, n int) (int, map[string]string) {
 		if n <= 5 {
 			return http.StatusInternalServerError, nil
 		}
 		return http.StatusNoContent, nil
 	}
-	inWorld(t, recover, func(w *world) {
+	inWorld(t, recovers, func(w *world) {
 		w.subscribe("flaky", "fynapse", nil)
 		w.publish("event-1", "balance.extracted")
 		settle(time.Hour)
