@@ -11,7 +11,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/hookline/hookline/pkg/retryqueue"
-	"github.com/hookline/hookline/pkg/webhook"
 )
 
 const (
@@ -223,7 +222,7 @@ func (s *Service) apply(ctx context.Context, sh *shard, records []*kgo.Record) b
 	for trip := range batch.tombstones {
 		s.cache.forget(trip)
 	}
-	s.opened(ctx, sh, batch.last, batch.tombstones, batch.earliest)
+	s.opened(ctx, sh, batch.last, batch.earliest)
 	return true
 }
 
@@ -246,8 +245,8 @@ func (s *Service) put(ctx context.Context, sh *shard, from position, last int64,
 	return false
 }
 
-func (s *Service) opened(ctx context.Context, sh *shard, last int64, tombstones map[webhook.Trip]int64, earliest time.Time) {
-	if opened, rebuilt := sh.took(last, tombstones, earliest); opened && rebuilt > 0 {
+func (s *Service) opened(ctx context.Context, sh *shard, last int64, earliest time.Time) {
+	if opened, rebuilt := sh.took(last, earliest); opened && rebuilt > 0 {
 		s.log.InfoContext(ctx, "the timer index is built again", "partition", sh.partition, "offset", last, "took", rebuilt)
 	}
 }
@@ -271,7 +270,7 @@ func (s *Service) passGaps(ctx context.Context) {
 		case err != nil:
 			s.kafka.report(ctx, askFind, err)
 		case len(records) == 0 && next > p.next && s.put(ctx, sh, p, next-1, nil):
-			s.opened(ctx, sh, next-1, nil, time.Time{})
+			s.opened(ctx, sh, next-1, time.Time{})
 		}
 	}
 }

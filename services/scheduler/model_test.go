@@ -95,7 +95,6 @@ func (w *world) apply(o *owner, most int) {
 	batch := o.buffer[:min(most, len(o.buffer))]
 	o.buffer = o.buffer[len(batch):]
 	var ops []retryqueue.Op
-	tombstones := map[webhook.Trip]int64{}
 	last := o.next - 1
 	for _, offset := range batch {
 		if !o.takes(offset) {
@@ -104,9 +103,6 @@ func (w *world) apply(o *owner, most int) {
 		last = offset
 		record := w.log[offset]
 		ops = append(ops, retryqueue.Op{Trip: record.trip, Remove: record.tombstone, Due: time.UnixMilli(record.due), Offset: offset})
-		if record.tombstone {
-			tombstones[record.trip] = offset
-		}
 	}
 	if len(ops) == 0 {
 		w.passGap(o)
@@ -116,7 +112,7 @@ func (w *world) apply(o *owner, most int) {
 		o.lose(false)
 		return
 	}
-	o.took(last, tombstones, time.Time{})
+	o.took(last, time.Time{})
 }
 
 // passGap goes to the end of a log whose last records are gone.
@@ -126,7 +122,7 @@ func (w *world) passGap(o *owner) {
 			o.lose(false)
 			return
 		}
-		o.took(o.fetched-1, nil, time.Time{})
+		o.took(o.fetched-1, time.Time{})
 	}
 }
 

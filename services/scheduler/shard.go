@@ -119,15 +119,16 @@ func (sh *shard) found(p plan) {
 
 // took says that records up to last are in the index. It wakes the firing goroutine if it sleeps past the earliest
 // of them, and reports whether the gate opened, and how long the rebuild took that opened it, if it was one.
-func (sh *shard) took(last int64, tombstones map[webhook.Trip]int64, earliest time.Time) (opened bool, rebuilt time.Duration) {
+func (sh *shard) took(last int64, earliest time.Time) (opened bool, rebuilt time.Duration) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	closed := !sh.open()
 	sh.advance(last)
 	sh.heard = time.Now()
 	sh.end = max(sh.end, last+1)
-	for trip, offset := range tombstones {
-		if at, held := sh.held[trip]; held && at != inFlight && at <= offset {
+	// A tombstone up to last has been applied, or compaction has removed it because its trip was scheduled again.
+	for trip, at := range sh.held {
+		if at != inFlight && at <= last {
 			delete(sh.held, trip)
 		}
 	}
