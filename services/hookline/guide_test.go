@@ -15,7 +15,7 @@ import (
 func TestTheLinesThatDevPrintsWorkWhenPasted(t *testing.T) {
 	for _, tool := range []string{"bash", "curl", "sed"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("%s is not installed", tool)
+			t.Fatalf("%s is not installed", tool)
 		}
 	}
 	dir := t.TempDir()

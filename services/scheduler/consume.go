@@ -219,7 +219,7 @@ func (s *Service) apply(ctx context.Context, sh *shard, records []*kgo.Record) b
 	for _, record := range batch.soon {
 		s.cache.put(sh.partition, record.trip, record.offset, record.value)
 	}
-	for trip := range batch.tombstones {
+	for _, trip := range batch.tombstones {
 		s.cache.forget(trip)
 	}
 	s.opened(ctx, sh, batch.last, batch.earliest)

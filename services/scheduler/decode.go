@@ -24,8 +24,8 @@ const soon = 2 * time.Minute
 type batch struct {
 	ops  []retryqueue.Op
 	last int64
-	// tombstones are the offsets of the tombstones among them; earliest is the earliest due time, or zero.
-	tombstones map[webhook.Trip]int64
+	// tombstones are the trips that have fired; earliest is the earliest due time, or zero.
+	tombstones []webhook.Trip
 	earliest   time.Time
 	soon       []soonDue
 }
@@ -39,7 +39,7 @@ type soonDue struct {
 // decode reads records in their order. Those that cannot be read have been written to the rejected topic when it
 // returns; an error means that they could not be.
 func (s *Service) decode(ctx context.Context, sh *shard, from position, records []*kgo.Record) (batch, error) {
-	b := batch{ops: make([]retryqueue.Op, 0, len(records)), last: from.next - 1, tombstones: map[webhook.Trip]int64{}}
+	b := batch{ops: make([]retryqueue.Op, 0, len(records)), last: from.next - 1}
 	now := time.Now()
 	for _, record := range records {
 		if !from.takes(record.Offset) {
@@ -61,7 +61,7 @@ func (s *Service) decode(ctx context.Context, sh *shard, from position, records 
 func (b *batch) add(op retryqueue.Op, record *kgo.Record, now time.Time) {
 	b.ops = append(b.ops, op)
 	if op.Remove {
-		b.tombstones[op.Trip] = op.Offset
+		b.tombstones = append(b.tombstones, op.Trip)
 		return
 	}
 	if b.earliest.IsZero() || op.Due.Before(b.earliest) {
