@@ -3,6 +3,7 @@
 package health
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"sync"
@@ -36,6 +37,17 @@ func (c *Condition) Set(err error) {
 	c.health.mu.Lock()
 	defer c.health.mu.Unlock()
 	c.health.conditions[c.name] = err
+}
+
+// Await waits until ready is closed; then the condition is met. It returns ctx's error when ctx ends before.
+func (c *Condition) Await(ctx context.Context, ready <-chan struct{}) error {
+	select {
+	case <-ready:
+		c.Set(nil)
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // Stopping makes the process not ready for good: it is draining.

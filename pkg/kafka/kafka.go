@@ -129,18 +129,21 @@ func (c *Cluster) Producer() []kgo.Opt {
 	}
 }
 
-// WaitTopics returns once every topic exists, or with the context's error. It says in the log what it waits for, at
-// once and then every minute, and tells waiting, which may be nil, each time.
-func (c *Cluster) WaitTopics(ctx context.Context, cl *kgo.Client, log *slog.Logger, waiting func(error), topics ...string) error {
+// WaitTopics returns once every topic exists, or with an error when ctx ends or no client can be made. It says in the log
+// what it waits for, at once and then every minute, and tells set each time; nil in the end.
+func (c *Cluster) WaitTopics(ctx context.Context, log *slog.Logger, set func(error), topics ...string) error {
 	const pause, repeat = time.Second, time.Minute
+	cl, err := c.Client()
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
 	var lastLogged time.Time
 	for {
 		err := missingTopics(ctx, cl, topics)
+		set(err)
 		if err == nil {
 			return nil
-		}
-		if waiting != nil {
-			waiting(err)
 		}
 		if time.Since(lastLogged) >= repeat {
 			lastLogged = time.Now()

@@ -102,7 +102,7 @@ func (p Process) run(ctx context.Context, services []Service) error {
 	unhook := context.AfterFunc(ctx, func() {
 		p.Health.Stopping()
 		p.Log.Info("stopping")
-		pause(running, p.Config.StopDelay)
+		Pause(running, p.Config.StopDelay)
 		stop()
 	})
 	defer unhook()
@@ -113,13 +113,30 @@ func (p Process) run(ctx context.Context, services []Service) error {
 	return errors.Join(err, <-served)
 }
 
-// pause waits, but no longer than ctx.
-func pause(ctx context.Context, d time.Duration) {
+// Sessions runs one session after the other until ctx ends. A session is the life of a service's clients: it returns nil when ctx
+// ends, or an error when they cannot go on. Then the error is logged and told to unwell, and a fresh one follows a second later; what
+// was not committed is read again.
+func Sessions(ctx context.Context, log *slog.Logger, unwell func(error), session func(context.Context) error) {
+	for ctx.Err() == nil {
+		err := session(ctx)
+		if err == nil || ctx.Err() != nil {
+			continue
+		}
+		log.ErrorContext(ctx, "starting over", "error", err)
+		unwell(err)
+		Pause(ctx, time.Second)
+	}
+}
+
+// Pause waits, and reports whether ctx still lives.
+func Pause(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+		return true
 	case <-ctx.Done():
+		return false
 	}
 }
 
@@ -131,7 +148,7 @@ var ErrDrainOver = errors.New("drain timeout is over")
 func Outlive(ctx context.Context, bound time.Duration) (outliving context.Context, stop context.CancelFunc) {
 	outliving, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	unhook := context.AfterFunc(ctx, func() {
-		pause(outliving, bound)
+		Pause(outliving, bound)
 		cancel(ErrDrainOver)
 	})
 	return outliving, func() {

@@ -140,7 +140,7 @@ func (s *Snapshot) follow(ctx context.Context) error {
 		return err
 	}
 	defer cl.Close()
-	if err := s.deps.Kafka.WaitTopics(ctx, cl, s.deps.Log, nil, name); err != nil {
+	if err := s.deps.Kafka.WaitTopics(ctx, s.deps.Log, func(error) {}, name); err != nil {
 		return err
 	}
 	first, end, err := bounds(ctx, cl, name)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/hookline/hookline/pkg/egress"
 	"github.com/hookline/hookline/pkg/profile"
+	"github.com/hookline/hookline/pkg/run"
 	"github.com/hookline/hookline/pkg/webhook"
 )
 
@@ -140,7 +141,7 @@ func (s *Service) attempt(ctx context.Context, contract *profile.Contract, url s
 	class := egress.Classify(err)
 	if err != nil {
 		status = 0
-		pause(ctx, quietFloor-time.Since(began))
+		run.Pause(ctx, quietFloor-time.Since(began))
 	}
 	outcome := contract.Decide(profile.Response{StatusCode: status, Err: class}, d, time.Now(), func() float64 { return 0 })
 	view.Status = string(outcome.Status)
@@ -164,13 +165,6 @@ func (s *Service) post(ctx context.Context, url string, request profile.Request)
 	defer func() { _ = response.Body.Close() }()
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxTestResponse))
 	return response.StatusCode, body, err
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
-	}
 }
 
 // flat shows headers as they are written on the wire, one value each.

@@ -3,7 +3,6 @@ package delivery
 import (
 	"context"
 	"log/slog"
-	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -11,7 +10,6 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/hookline/hookline/pkg/telemetry"
-	"github.com/hookline/hookline/pkg/topic"
 	"github.com/hookline/hookline/pkg/webhook"
 	"github.com/hookline/hookline/pkg/wire"
 )
@@ -56,14 +54,7 @@ func (ss *session) reject(it *item, r *kgo.Record, cause error) {
 	}
 	ss.deps.Log.WarnContext(ss.work, "delivery record rejected", "partition", r.Partition, "offset", r.Offset, "error", cause)
 	ss.deps.Metrics.Rejected.Add(ss.work, 1, ss.outcomes.rejected)
-	headers := append(r.Headers[:len(r.Headers):len(r.Headers)],
-		kgo.RecordHeader{Key: topic.HeaderReason, Value: []byte("unreadable_delivery")},
-		kgo.RecordHeader{Key: topic.HeaderDetail, Value: []byte(cause.Error())},
-		kgo.RecordHeader{Key: topic.HeaderSourceTopic, Value: []byte(r.Topic)},
-		kgo.RecordHeader{Key: topic.HeaderSourcePartition, Value: strconv.AppendInt(nil, int64(r.Partition), 10)},
-		kgo.RecordHeader{Key: topic.HeaderSourceOffset, Value: strconv.AppendInt(nil, r.Offset, 10)},
-	)
-	ss.write([]*kgo.Record{{Topic: ss.topics.Rejected, Key: r.Key, Value: r.Value, Headers: headers}}, func() {
+	ss.write([]*kgo.Record{ss.deps.Kafka.Rejected(r, "unreadable_delivery", cause.Error())}, func() {
 		ss.finish(it)
 		it.part.endWork()
 	})

@@ -143,7 +143,7 @@ func (ss *session) poll(ctx context.Context) {
 		})
 		ss.consumer.AllowRebalance()
 		if ss.held() >= plenty {
-			pause(ctx, gatherTime)
+			run.Pause(ctx, gatherTime)
 		}
 	}
 }
@@ -154,15 +154,6 @@ func (ss *session) held() (records int) {
 		records += p.held()
 	}
 	return records
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }
 
 // fetch waits for records, or until a paused partition has room: it must not stay paused because the others are quiet.

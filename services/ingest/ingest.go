@@ -136,37 +136,14 @@ func (s *Service) produce(ctx context.Context) {
 	if s.waitUntilReady(ctx) != nil {
 		return
 	}
-	for ctx.Err() == nil {
-		err := s.session(ctx)
-		if err == nil || ctx.Err() != nil {
-			continue
-		}
-		s.deps.Log.ErrorContext(ctx, "starting over", "error", err)
-		s.kafka.Set(err)
-		select {
-		case <-ctx.Done():
-		case <-time.After(time.Second):
-		}
-	}
+	run.Sessions(ctx, s.deps.Log, s.kafka.Set, s.session)
 }
 
 func (s *Service) waitUntilReady(ctx context.Context) error {
-	cl, err := s.deps.Kafka.Client()
-	if err != nil {
+	if err := s.deps.Kafka.WaitTopics(ctx, s.deps.Log, s.kafka.Set, s.deps.Kafka.Topics.Events); err != nil {
 		return err
 	}
-	defer cl.Close()
-	if err := s.deps.Kafka.WaitTopics(ctx, cl, s.deps.Log, s.kafka.Set, s.deps.Kafka.Topics.Events); err != nil {
-		return err
-	}
-	s.kafka.Set(nil)
-	select {
-	case <-s.deps.Snapshot.Ready():
-		s.config.Set(nil)
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return s.config.Await(ctx, s.deps.Snapshot.Ready())
 }
 
 // session is the life of one producer. What it has been given is acknowledged or answered with a 503 before it is closed.

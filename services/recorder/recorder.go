@@ -13,6 +13,7 @@ import (
 
 	"github.com/hookline/hookline/pkg/health"
 	"github.com/hookline/hookline/pkg/kafka"
+	"github.com/hookline/hookline/pkg/run"
 	"github.com/hookline/hookline/pkg/store"
 	"github.com/hookline/hookline/pkg/telemetry"
 	"github.com/hookline/hookline/pkg/webhook"
@@ -106,30 +107,10 @@ func (s *Service) Run(ctx context.Context) error {
 	defer helpers.Wait()
 	helpers.Go(func() { s.watchDatabase(ctx) })
 	helpers.Go(func() { s.maintain(ctx) })
-	if err := s.waitTopics(ctx); err != nil {
+	if err := s.deps.Kafka.WaitTopics(ctx, s.deps.Log, s.kafka.Set, append(s.topics(), s.deps.Kafka.Topics.Rejected)...); err != nil {
 		return nil //nolint:nilerr // stopped before it was ready: there is nothing to finish
 	}
-	for ctx.Err() == nil {
-		err := s.session(ctx)
-		if err == nil || ctx.Err() != nil {
-			continue
-		}
-		s.deps.Log.ErrorContext(ctx, "starting over from the positions in the database", "error", err)
-		wait(ctx, time.Second)
-	}
-	return nil
-}
-
-func (s *Service) waitTopics(ctx context.Context) error {
-	cl, err := s.deps.Kafka.Client()
-	if err != nil {
-		return err
-	}
-	defer cl.Close()
-	if err := s.deps.Kafka.WaitTopics(ctx, cl, s.deps.Log, s.kafka.Set, append(s.topics(), s.deps.Kafka.Topics.Rejected)...); err != nil {
-		return err
-	}
-	s.kafka.Set(nil)
+	run.Sessions(ctx, s.deps.Log, func(error) {}, s.session) // what failed may be the database, which is watched
 	return nil
 }
 
@@ -151,9 +132,9 @@ func (s *Service) watchDatabase(ctx context.Context) {
 		}
 		s.database.Set(err)
 		if err != nil {
-			wait(ctx, often)
+			run.Pause(ctx, often)
 		} else {
-			wait(ctx, seldom)
+			run.Pause(ctx, seldom)
 		}
 	}
 }
@@ -170,19 +151,9 @@ func (s *Service) maintain(ctx context.Context) {
 		case ctx.Err() != nil:
 		case err != nil:
 			s.deps.Log.WarnContext(ctx, "maintain audit tables", "error", err)
-			wait(ctx, again)
+			run.Pause(ctx, again)
 		default:
-			wait(ctx, interval)
+			run.Pause(ctx, interval)
 		}
-	}
-}
-
-// wait returns after a time, or when ctx ends.
-func wait(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/hookline/hookline/pkg/run"
 	"github.com/hookline/hookline/pkg/store"
 	"github.com/hookline/hookline/pkg/telemetry"
 	"github.com/hookline/hookline/pkg/webhook"
@@ -108,7 +109,7 @@ func (ss *session) persist(ctx context.Context, doing string, f func(ctx context
 			lastLogged = time.Now()
 			ss.deps.Log.WarnContext(ctx, "the recorder waits", "doing", doing, "error", err)
 		}
-		wait(ctx, pause/2+rand.N(pause))
+		run.Pause(ctx, pause/2+rand.N(pause))
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/hookline/hookline/pkg/health"
 	"github.com/hookline/hookline/pkg/kafka"
 	"github.com/hookline/hookline/pkg/profile"
+	"github.com/hookline/hookline/pkg/run"
 	"github.com/hookline/hookline/pkg/telemetry"
 	"github.com/hookline/hookline/pkg/webhook"
 )
@@ -97,38 +98,15 @@ func (s *Service) Run(ctx context.Context) error {
 	if err := s.waitUntilReady(ctx); err != nil {
 		return nil //nolint:nilerr // stopped before it was ready: there is nothing to finish
 	}
-	for ctx.Err() == nil {
-		err := s.session(ctx)
-		if err == nil || ctx.Err() != nil {
-			continue
-		}
-		// The producer cannot go on. What was not committed is read again by a fresh client.
-		s.deps.Log.ErrorContext(ctx, "starting over", "error", err)
-		s.kafka.Set(err)
-		select {
-		case <-ctx.Done():
-		case <-time.After(time.Second):
-		}
-	}
+	run.Sessions(ctx, s.deps.Log, s.kafka.Set, s.session)
 	return nil
 }
 
 func (s *Service) waitUntilReady(ctx context.Context) error {
-	cl, err := s.deps.Kafka.Client()
+	names := s.deps.Kafka.Topics
+	err := s.deps.Kafka.WaitTopics(ctx, s.deps.Log, s.kafka.Set, names.Events, names.Rejected, names.Deliveries)
 	if err != nil {
 		return err
 	}
-	defer cl.Close()
-	names := s.deps.Kafka.Topics
-	if err := s.deps.Kafka.WaitTopics(ctx, cl, s.deps.Log, s.kafka.Set, names.Events, names.Rejected, names.Deliveries); err != nil {
-		return err
-	}
-	s.kafka.Set(nil)
-	select {
-	case <-s.deps.Snapshot.Ready():
-		s.config.Set(nil)
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return s.config.Await(ctx, s.deps.Snapshot.Ready())
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/hookline/hookline/pkg/retryqueue"
 	"github.com/hookline/hookline/pkg/telemetry"
-	"github.com/hookline/hookline/pkg/topic"
 	"github.com/hookline/hookline/pkg/webhook"
 	"github.com/hookline/hookline/pkg/wire"
 )
@@ -115,12 +113,6 @@ func readRetry(record *kgo.Record, longest time.Duration, now time.Time) (retryq
 	return retryqueue.Op{Trip: trip, Due: dueAt(appended, retry.Delay, longest), Offset: record.Offset}, nil
 }
 
-// rejectedBytes is how much of a value is kept where it is over the bound of an event.
-const (
-	largestRejected = 1 << 20
-	rejectedBytes   = 64 << 10
-)
-
 // reject moves a record to the rejected topic, and returns once it is there. A rebuild does not move it again.
 func (s *Service) reject(ctx context.Context, sh *shard, record *kgo.Record, why error) error {
 	if record.Offset <= sh.rejected {
@@ -136,18 +128,7 @@ func (s *Service) reject(ctx context.Context, sh *shard, record *kgo.Record, why
 func (s *Service) writeRejected(ctx context.Context, record *kgo.Record, why error) error {
 	cause := unreadable{reason: reasonValue, err: why}
 	errors.As(why, &cause)
-	value := record.Value
-	if len(value) > largestRejected {
-		value = value[:rejectedBytes]
-	}
-	header := func(key, value string) kgo.RecordHeader { return kgo.RecordHeader{Key: key, Value: []byte(value)} }
-	moved := &kgo.Record{Topic: s.deps.Kafka.Topics.Rejected, Key: record.Key, Value: value, Headers: append(record.Headers[:len(record.Headers):len(record.Headers)],
-		header(topic.HeaderReason, cause.reason),
-		header(topic.HeaderDetail, cause.err.Error()),
-		header(topic.HeaderSourceTopic, record.Topic),
-		header(topic.HeaderSourcePartition, strconv.Itoa(int(record.Partition))),
-		header(topic.HeaderSourceOffset, strconv.FormatInt(record.Offset, 10)),
-	)}
+	moved := s.deps.Kafka.Rejected(record, cause.reason, cause.err.Error())
 	ctx, cancel := context.WithTimeout(ctx, kafkaTimeout)
 	defer cancel()
 	if err := s.producer.ProduceSync(ctx, moved).FirstErr(); err != nil {

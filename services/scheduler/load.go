@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/hookline/hookline/pkg/retryqueue"
+	"github.com/hookline/hookline/pkg/run"
 	"github.com/hookline/hookline/pkg/webhook"
 	"github.com/hookline/hookline/pkg/wire"
 )
@@ -35,7 +36,7 @@ func (s *Service) load(sh *shard, entries []retryqueue.Entry) ([]flight, error) 
 			break
 		}
 		absent = left
-		if !pause(s.work, wait) {
+		if !run.Pause(s.work, wait) {
 			return nil, s.work.Err()
 		}
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/hookline/hookline/pkg/health"
 	"github.com/hookline/hookline/pkg/kafka"
 	"github.com/hookline/hookline/pkg/retryqueue"
+	"github.com/hookline/hookline/pkg/run"
 	"github.com/hookline/hookline/pkg/telemetry"
 )
 
@@ -209,8 +210,7 @@ func (s *Service) openGroup(ctx context.Context) (*kgo.Client, error) {
 // prepare waits for Kafka and Redis, and refuses those that would lose retries.
 func (s *Service) prepare(ctx context.Context) error {
 	topics := s.deps.Kafka.Topics
-	waiting := func(err error) { s.kafka.condition.Set(err) }
-	if err := s.deps.Kafka.WaitTopics(ctx, s.marker, s.log, waiting, topics.Retries, topics.Deliveries, topics.Rejected); err != nil {
+	if err := s.deps.Kafka.WaitTopics(ctx, s.log, s.kafka.condition.Set, topics.Retries, topics.Deliveries, topics.Rejected); err != nil {
 		return err
 	}
 	s.kafka.report(ctx, askWatch, nil)
@@ -222,7 +222,7 @@ func (s *Service) prepare(ctx context.Context) error {
 		if policy := (*retryqueue.PolicyError)(nil); err == nil || errors.As(err, &policy) {
 			return err
 		}
-		if !pause(ctx, time.Second) {
+		if !run.Pause(ctx, time.Second) {
 			return ctx.Err()
 		}
 	}
@@ -244,7 +244,7 @@ const (
 
 // watch keeps readiness and the lag true while nothing else asks.
 func (s *Service) watch(ctx context.Context) {
-	for pause(ctx, watchEvery) {
+	for run.Pause(ctx, watchEvery) {
 		// A policy that has become wrong shows in the log and in /readyz; stopping would help nobody.
 		_ = s.askPolicy(ctx)
 		err := s.pingKafka(ctx)
@@ -298,18 +298,6 @@ func (s *Service) owned() []*shard {
 		list = append(list, sh)
 	}
 	return list
-}
-
-// pause waits, and reports whether the context still lives.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
 }
 
 // waitFor waits for a group until ctx ends, and reports whether it is done. The goroutine it leaves behind ends with the
