@@ -400,3 +400,30 @@ func TestAHoldLastsUntilTheTombstoneIsApplied(t *testing.T) {
 		t.Fatalf("still held %v, waiting %v", o.held, w.index.Waiting)
 	}
 }
+
+// The index moves past a tombstone without this owner applying it: another owner did, or the reply to its own apply was lost.
+// The trip was scheduled again meanwhile, and a hold that stayed would keep it waiting for ever.
+func TestAHoldEndsWhereTheIndexHasPassedTheTombstone(t *testing.T) {
+	w := newWorld()
+	o := w.owners[0]
+	schedule := func() { w.log = append(w.log, logged{trip: indextest.Trip(0), due: w.now}) }
+	schedule()
+	w.find(o)
+	w.fetch(o, 1)
+	w.apply(o, 1)
+	w.claim(o, 1)
+	w.step(o, 0)
+	w.step(o, 0)
+	schedule()
+	other := w.takeOver()
+	w.find(other)
+	w.fetch(other, 5)
+	w.apply(other, 5)
+	o.lose(false)
+	w.find(o)
+	w.now += modelLease.Milliseconds()
+	w.claim(o, 1)
+	if len(o.held) != 1 || o.held[indextest.Trip(0)] != inFlight || len(o.flights) != 2 {
+		t.Fatalf("held %v, %d flights: want the trip taken again", o.held, len(o.flights))
+	}
+}

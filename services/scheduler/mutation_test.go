@@ -47,6 +47,11 @@ var mutations = []struct {
 		"TestAHold",
 	},
 	{
+		"S6: a hold outlives its tombstone", "shard.go",
+		"sh.position = p.position\n\tsh.letGo()", "sh.position = p.position",
+		"TestAHold",
+	},
+	{
 		"S7: the index's offset is taken over without seeking", "consume.go",
 		"err := s.deps.Index.Apply(asking, sh.partition, from.applied, last, ops)",
 		"err := s.deps.Index.Apply(asking, sh.partition, from.applied, last, ops)\n\tif m := (*retryqueue.MovedError)(nil); errors.As(err, &m) {\n\t\terr = s.deps.Index.Apply(asking, sh.partition, m.Offset, last, ops)\n\t}",

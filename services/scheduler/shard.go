@@ -107,6 +107,7 @@ func (sh *shard) at() position {
 func (sh *shard) found(p plan) {
 	sh.mu.Lock()
 	sh.position = p.position
+	sh.letGo()
 	sh.damaged = false
 	sh.heard = time.Now()
 	sh.end = p.gate
@@ -126,12 +127,7 @@ func (sh *shard) took(last int64, earliest time.Time) (opened bool, rebuilt time
 	sh.advance(last)
 	sh.heard = time.Now()
 	sh.end = max(sh.end, last+1)
-	// A tombstone up to last has been applied, or compaction has removed it because its trip was scheduled again.
-	for trip, at := range sh.held {
-		if at != inFlight && at <= last {
-			delete(sh.held, trip)
-		}
-	}
+	sh.letGo()
 	opened = closed && sh.open()
 	if opened && !sh.rebuild.IsZero() {
 		rebuilt = time.Since(sh.rebuild)
@@ -141,6 +137,16 @@ func (sh *shard) took(last int64, earliest time.Time) (opened bool, rebuilt time
 		sh.wakeUp()
 	}
 	return opened, rebuilt
+}
+
+// letGo ends the holds whose tombstones the index has: they have been applied, by this process or by another, or compaction
+// has removed them because their trips were scheduled again. A hold that stayed would keep such a trip from firing.
+func (sh *shard) letGo() {
+	for trip, at := range sh.held {
+		if at != inFlight && at < sh.next {
+			delete(sh.held, trip)
+		}
+	}
 }
 
 // awake says that the firing goroutine is about to look, so that everything that is applied from now on wakes it again.
