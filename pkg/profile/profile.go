@@ -11,7 +11,8 @@ type Profile struct {
 	Name        string
 	Version     uint32
 	Description string
-	// HTTPSOnly refuses http:// endpoints.
+	// HTTPSOnly says that the receiver asks for https:// endpoints. Whether http:// is accepted at all is the operator's
+	// setting, for every profile alike.
 	HTTPSOnly bool
 	// Timeout is of one request, from dialling to the end of the response body.
 	Timeout time.Duration

@@ -313,17 +313,14 @@ func (s *Service) checkEndpoint(ctx context.Context, raw string) fieldErrors {
 	return f
 }
 
-// checkContract holds the subscription to its profile.
+// checkContract holds the overrides to the profile. Whether http:// is permitted is the operator's to say, for every
+// profile alike, and checkEndpoint's to refuse (docs/decisions/0006).
 func (s *Service) checkContract(sub *webhook.Subscription) fieldErrors {
 	contract, ok := s.deps.Profiles.Get(sub.Profile)
 	if !ok {
 		return s.unknownProfileError(sub.Profile)
 	}
-	f := overrideErrors(contract.Check(sub.Overrides))
-	if contract.HTTPSOnly && !strings.HasPrefix(strings.ToLower(sub.EndpointURL), "https:") {
-		f.add("/endpointUrl", "endpoint_scheme", "profile %s delivers to https:// only", sub.Profile)
-	}
-	return f
+	return overrideErrors(contract.Check(sub.Overrides))
 }
 
 func overrideErrors(problems []profile.Problem) fieldErrors {

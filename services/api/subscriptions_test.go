@@ -2,12 +2,14 @@ package api
 
 import (
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/hookline/hookline/pkg/egress"
 	"github.com/hookline/hookline/pkg/webhook"
 )
 
@@ -249,4 +251,27 @@ func TestABadSubscriptionIsRefusedWithEveryWrongField(t *testing.T) {
 	}
 	nulls := good(`,"eventTypes":null,"filter":null,"secretRef":null,"profile":null,"ordering":null,"overrides":null`)
 	r.must(http.StatusCreated, http.MethodPost, "/subscriptions", nulls)
+}
+
+func TestPlainHTTPIsTheOperatorsToPermitUnderEveryProfile(t *testing.T) {
+	t.Parallel()
+	strict, err := egress.New(egress.Config{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		change func(*Config, *Deps)
+		status int
+	}{
+		"permitted":     {func(*Config, *Deps) {}, http.StatusCreated},
+		"not permitted": {func(_ *Config, d *Deps) { d.Endpoint = strict }, http.StatusUnprocessableEntity},
+	} {
+		r := start(t, c.change)
+		for _, profile := range r.service.deps.Profiles.Names() {
+			body := map[string]any{"name": profile, "profile": profile, "endpointUrl": "http://127.0.0.1:8443/"}
+			if a := r.call(http.MethodPost, "/subscriptions", body); a.status != c.status {
+				t.Errorf("%s: %s: %d %s", name, profile, a.status, a.text)
+			}
+		}
+	}
 }
