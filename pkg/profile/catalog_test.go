@@ -11,6 +11,7 @@ import (
 	"hash"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -211,6 +212,10 @@ func TestEverythingWrongIsReportedAtOnceWithFileAndLine(t *testing.T) {
 	}
 	write("schema.yaml", strings.NewReplacer("timeout: 5s", "timeout: 5 seconds", "version: 1", "version: 0", "hex}", "hexa}").Replace(minimal))
 	write("meaning.yaml", strings.NewReplacer("[1m]", "[1ms, 25h]", "X-Sig", "Host", "{body}", "{bodi}").Replace(minimal))
+	write("both.yaml", strings.NewReplacer("[1m]", "[1m, 5 minutes]", "version: 1", "version: one", "{body}", "{bodi}", "hex}\ntimeout", "hex, keys: 2}\ntimeout").Replace(minimal)+"colour: red\n")
+	write("headers.yaml", minimal+"headers: [{name: X-Id, value: 7}]\n")
+	write("list.yaml", "- name: mine\n")
+	write("broken.yaml", minimal+"limits: {\n")
 	write("taken.yaml", strings.Replace(minimal, "name: mine", "name: fynapse", 1))
 	write("twice.yaml", minimal+"version: 2\n")
 	write("notes.txt", "not a profile")
@@ -219,14 +224,25 @@ func TestEverythingWrongIsReportedAtOnceWithFileAndLine(t *testing.T) {
 		t.Fatal("loaded")
 	}
 	for _, want := range []string{
-		"schema.yaml:2: /version:", "schema.yaml:10: /timeout:", "schema.yaml:6: /secret/generate/encoding:", "schema.yaml:9: /signatures/0/encoding:",
+		"schema.yaml:2: /version:", "schema.yaml:10: /timeout: '5 seconds' does not match pattern", "schema.yaml:6: /secret/generate/encoding:", "schema.yaml:9: /signatures/0/encoding:",
 		"meaning.yaml:12: /retry/delays/0: must be from 50ms to 24h", "meaning.yaml:12: /retry/delays/1:",
 		"meaning.yaml:9: /signatures/0/header: the header Host", "meaning.yaml:9: /signatures/0/content: {bodi} is not known here",
+		"both.yaml:2: /version:", "both.yaml:12: /retry/delays/1: '5 minutes' does not match", "both.yaml:1: additional properties 'colour' not allowed",
+		"both.yaml:9: /signatures/0/content: {bodi} is not known here", "both.yaml:9: /signatures/0/join: several signatures",
+		"headers.yaml:13: /headers/0/value:", "list.yaml:1: the file is empty, or not a mapping", "broken.yaml:13: not YAML: ",
 		"taken.yaml:1: profile fynapse version 1 exists already", `twice.yaml:13: key "version" is given twice`,
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in:\n%v", want, err)
 		}
+	}
+	for line := range strings.Lines(err.Error()) {
+		if ok, _ := regexp.MatchString(`^[^:]*\.yaml:[0-9]+: .`, line); !ok {
+			t.Errorf("no file and line: %q", line)
+		}
+	}
+	if n := strings.Count(err.Error(), "both.yaml"); n != 5 {
+		t.Errorf("%d problems of both.yaml, want the five that were made, in:\n%v", n, err)
 	}
 	if strings.Contains(err.Error(), "notes.txt") {
 		t.Errorf("a file that is no YAML was read: %v", err)

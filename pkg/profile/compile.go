@@ -15,12 +15,12 @@ import (
 // Parse reads one profile file. The error joins everything wrong in it, each with the file's name and the line.
 func Parse(name string, text []byte) (*Profile, error) {
 	src := readSource(name, text)
-	if len(src.problems) > 0 {
+	if len(src.problems) > 0 && len(src.refused) == 0 {
 		return nil, errors.Join(src.problems...)
 	}
 	sp, err := src.decode()
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(append(src.problems, err)...)
 	}
 	p := (&compiler{src: src}).profile(sp)
 	if len(src.problems) > 0 {
@@ -33,7 +33,16 @@ func Parse(name string, text []byte) (*Profile, error) {
 // compiler makes a Profile of a spec and collects what the schema cannot see.
 type compiler struct{ src *source }
 
-func (c *compiler) fail(pointer, format string, args ...any) { c.src.at(pointer, format, args...) }
+// fail reports a problem, except where the schema has said already what is wrong: in a section that it refused, or in one
+// that it missed.
+func (c *compiler) fail(pointer, format string, args ...any) {
+	section := sectionOf(pointer)
+	_, present := c.src.lines["/"+section]
+	if c.src.refused[section] || c.src.refused[""] && !present {
+		return
+	}
+	c.src.at(pointer, format, args...)
+}
 
 func (c *compiler) profile(sp *spec) *Profile {
 	p := &Profile{
@@ -298,10 +307,10 @@ func (c *compiler) signatures(p *Profile, sp *spec) {
 		}
 		c.literals(compiled.each, at+"/each")
 		c.literals(compiled.value, at+"/value")
-		if !compiled.each.has(fieldSignature) {
+		if compiled.each != nil && !compiled.each.has(fieldSignature) {
 			c.fail(at+"/each", "must hold {signature}")
 		}
-		if !compiled.value.has(fieldSignatures) {
+		if compiled.value != nil && !compiled.value.has(fieldSignatures) {
 			c.fail(at+"/value", "must hold {signatures}")
 		}
 		if adjacent(compiled.each) || adjacent(compiled.value) {
@@ -310,7 +319,9 @@ func (c *compiler) signatures(p *Profile, sp *spec) {
 		if compiled.keys > 1 && compiled.join == "" {
 			c.fail(at+"/join", "several signatures need something between them")
 		}
-		c.signed(p, &compiled, at+"/content")
+		if compiled.content != nil {
+			c.signed(p, &compiled, at+"/content")
+		}
 		p.signatures = append(p.signatures, compiled)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"strconv"
 	"strings"
@@ -39,6 +40,8 @@ type source struct {
 	json     []byte
 	lines    map[string]int // by JSON pointer
 	problems []error
+	// refused are the sections (names at the top) that the schema has refused; "" stands for the top itself.
+	refused map[string]bool
 }
 
 func (s *source) problem(line int, format string, args ...any) {
@@ -52,6 +55,17 @@ func (s *source) at(pointer, format string, args ...any) {
 		detail = pointer + ": " + detail
 	}
 	s.problem(s.line(pointer), "%s", detail)
+}
+
+// syntax reports that the file is not YAML. The parser puts the line into its text, where it knows it.
+func (s *source) syntax(err error) {
+	line, detail := 1, strings.TrimPrefix(err.Error(), "yaml: ")
+	if at, rest, ok := strings.Cut(strings.TrimPrefix(detail, "line "), ": "); ok {
+		if n, err := strconv.Atoi(at); err == nil {
+			line, detail = n, rest
+		}
+	}
+	s.problem(line, "not YAML: %s", detail)
 }
 
 // line is the line of the value, or of the nearest value around it where it is absent.
@@ -71,14 +85,14 @@ func (s *source) line(pointer string) int {
 // readSource turns YAML into JSON, keeping the order of keys, and checks it against the schema. Its problems carry file
 // and line.
 func readSource(file string, text []byte) *source {
-	s := &source{file: file, lines: map[string]int{}}
+	s := &source{file: file, lines: map[string]int{}, refused: map[string]bool{}}
 	var doc yaml.Node
 	if err := yaml.Unmarshal(text, &doc); err != nil {
-		s.problems = append(s.problems, fmt.Errorf("%s: %w", file, err))
+		s.syntax(err)
 		return s
 	}
-	if len(doc.Content) != 1 {
-		s.problem(1, "the file is empty")
+	if len(doc.Content) != 1 || doc.Content[0].Kind != yaml.MappingNode {
+		s.problem(1, "the file is empty, or not a mapping of names to values")
 		return s
 	}
 	s.json = s.value(nil, doc.Content[0], "")
@@ -180,34 +194,51 @@ func (s *source) validate() {
 	}
 	var invalid *jsonschema.ValidationError
 	if err := schema.Validate(doc); errors.As(err, &invalid) {
-		s.leaves(invalid.BasicOutput())
+		s.leaves(invalid.DetailedOutput())
 	} else if err != nil {
 		s.problem(1, "%v", err)
 	}
 }
 
-// leaves reports the innermost errors: those around them only say that something below is wrong.
-func (s *source) leaves(out *jsonschema.OutputUnit) {
-	reported := map[string]bool{}
-	for i := range out.Errors {
-		unit := &out.Errors[i]
-		if unit.Error == nil {
-			continue
-		}
-		text := unit.InstanceLocation + " " + unit.Error.String()
-		if !reported[text] {
-			reported[text] = true
-			s.at(unit.InstanceLocation, "%s", unit.Error.String())
-		}
+// leaves reports the innermost errors: those around them only say that something below is wrong. (The flat output would be
+// simpler, but shows "validation failed" for what is wrong below a $ref.)
+func (s *source) leaves(unit *jsonschema.OutputUnit) {
+	for i := range unit.Errors {
+		s.leaves(&unit.Errors[i])
+	}
+	if len(unit.Errors) == 0 && unit.Error != nil {
+		s.at(unit.InstanceLocation, "%s", unit.Error.String())
+		s.refuse(sectionOf(unit.InstanceLocation))
 	}
 }
 
-// decode reads the JSON into a spec. The schema has already refused unknown names and wrong types.
+// refuse marks a section of the file as one that the schema has refused.
+func (s *source) refuse(section string) {
+	s.refused[section] = true
+	if section == "headers" {
+		s.refused["signatures"] = true // what is signed must stand in headers
+	}
+}
+
+// sectionOf is the first name in a JSON pointer.
+func sectionOf(pointer string) string {
+	section, _, _ := strings.Cut(strings.TrimPrefix(pointer, "/"), "/")
+	return section
+}
+
+// decode reads what the schema has not refused into a spec, so that everything wrong in a file is found at once.
 func (s *source) decode() (*spec, error) {
+	var sections map[string]json.RawMessage
+	if err := json.Unmarshal(s.json, &sections); err != nil {
+		return nil, fmt.Errorf("%s: %w", s.file, err)
+	}
+	maps.DeleteFunc(sections, func(name string, _ json.RawMessage) bool { return s.refused[name] })
+	sound, err := json.Marshal(sections)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", s.file, err)
+	}
 	var sp spec
-	d := json.NewDecoder(bytes.NewReader(s.json))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&sp); err != nil {
+	if err := json.Unmarshal(sound, &sp); err != nil {
 		return nil, fmt.Errorf("%s: %w", s.file, err)
 	}
 	return &sp, nil
