@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"net/textproto"
+	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -46,11 +47,13 @@ func (f *contractFlags) find() (*profile.Profile, error) {
 func newProfiles(t terminal) *cobra.Command {
 	var flags contractFlags
 	cmd := &cobra.Command{
-		Use: "profiles [name]", Short: "List the delivery contracts, or print one", Args: cobra.MaximumNArgs(1),
+		Use: "profiles", Short: "List the delivery contracts, or print one", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error { return listProfiles(t.out, flags.dir) },
+	}
+	cmd.PersistentFlags().StringVar(&flags.dir, "profiles-dir", "", "directory of own profiles besides the built-in ones")
+	cmd.AddCommand(&cobra.Command{
+		Use: "show name", Short: "Print a contract's file", Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return listProfiles(t.out, flags.dir)
-			}
 			flags.profile = args[0]
 			p, err := flags.find()
 			if err != nil {
@@ -59,8 +62,7 @@ func newProfiles(t terminal) *cobra.Command {
 			_, err = t.out.Write(p.YAML())
 			return err
 		},
-	}
-	cmd.Flags().StringVar(&flags.dir, "profiles-dir", "", "directory of own profiles besides the built-in ones")
+	})
 	return cmd
 }
 
@@ -149,16 +151,30 @@ func newSign(t terminal) *cobra.Command {
 	var flags contractFlags
 	var secrets []string
 	cmd := &cobra.Command{
-		Use: "sign < event.json", Short: "Print the request that an event becomes under a contract", Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error { return sign(t, flags, secrets) },
+		Use: "sign [event.json]", Short: "Print the request that an event, in a file or on stdin, becomes under a contract", Args: cobra.MaximumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			text, err := readInput(t, args)
+			if err != nil {
+				return fmt.Errorf("read the event: %w", err)
+			}
+			return sign(t, flags, secrets, text)
+		},
 	}
 	flags.add(cmd)
 	cmd.Flags().StringArrayVar(&secrets, "secret", nil, "value of the secret; again for the previous one")
 	return cmd
 }
 
+// readInput reads the file that an argument names, or stdin where there is none or it is "-".
+func readInput(t terminal, args []string) ([]byte, error) {
+	if len(args) == 0 || args[0] == "-" {
+		return io.ReadAll(t.in)
+	}
+	return os.ReadFile(args[0])
+}
+
 // sign reads an event as ingest would, and prints headers and body as the receiver would get them.
-func sign(t terminal, flags contractFlags, secrets []string) error {
+func sign(t terminal, flags contractFlags, secrets []string, text []byte) error {
 	p, err := flags.find()
 	if err != nil {
 		return err
@@ -166,10 +182,6 @@ func sign(t terminal, flags contractFlags, secrets []string) error {
 	contract, err := p.Contract(webhook.Overrides{})
 	if err != nil {
 		return err
-	}
-	text, err := io.ReadAll(t.in)
-	if err != nil {
-		return fmt.Errorf("read the event: %w", err)
 	}
 	events, batch, err := event.FromRequest(http.Header{"Content-Type": {"application/json"}}, text)
 	if err != nil {
@@ -222,9 +234,15 @@ func newVerify(t terminal) *cobra.Command {
 	var secrets, headers []string
 	var at string
 	cmd := &cobra.Command{
-		Use: "verify < body", Short: "Say whether a request's signature is valid, and if not, what differs", Args: cobra.NoArgs,
-		Example: `  hookline verify --secret "$SECRET" -H 'Webhook-Signature: t=…,v1=…' -H 'Idempotency-Key: …' < body`,
-		RunE:    func(*cobra.Command, []string) error { return verify(t, flags, secrets, headers, at) },
+		Use: "verify [body]", Short: "Say whether the signature of a body, in a file or on stdin, is valid, and if not, what differs", Args: cobra.MaximumNArgs(1),
+		Example: `  hookline verify --secret "$SECRET" -H 'Webhook-Signature: t=…,v1=…' -H 'Idempotency-Key: …' body.json`,
+		RunE: func(_ *cobra.Command, args []string) error {
+			body, err := readInput(t, args)
+			if err != nil {
+				return fmt.Errorf("read the body: %w", err)
+			}
+			return verify(t, flags, secrets, headers, at, body)
+		},
 	}
 	flags.add(cmd)
 	cmd.Flags().StringArrayVar(&secrets, "secret", nil, "value of the secret; again for the previous one")
@@ -233,7 +251,7 @@ func newVerify(t terminal) *cobra.Command {
 	return cmd
 }
 
-func verify(t terminal, flags contractFlags, secrets, headers []string, at string) error {
+func verify(t terminal, flags contractFlags, secrets, headers []string, at string, body []byte) error {
 	p, err := flags.find()
 	if err != nil {
 		return err
@@ -251,10 +269,6 @@ func verify(t terminal, flags contractFlags, secrets, headers []string, at strin
 			return fmt.Errorf("--header %q: want 'Name: value'", h)
 		}
 		header.Add(textproto.TrimString(name), textproto.TrimString(value))
-	}
-	body, err := io.ReadAll(t.in)
-	if err != nil {
-		return fmt.Errorf("read the body: %w", err)
 	}
 	if err := p.Verify(header, body, keyValues(secrets), received); err != nil {
 		return fmt.Errorf("not valid: %w", err)

@@ -51,6 +51,28 @@ func TestWhatIsSignedVerifies(t *testing.T) {
 	}
 }
 
+func TestAnEventAndABodyMayStandInFiles(t *testing.T) {
+	event, body := filepath.Join(t.TempDir(), "event.json"), filepath.Join(t.TempDir(), "body")
+	if err := os.WriteFile(event, []byte(`{"event_id":"e1","event_type":"order.created","data":{"amount":1}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, request, _ := hookline(t, nil, "sign", "--profile", "flashfx", "--secret", testSecret, event)
+	head, text, _ := strings.Cut(request, "\n\n")
+	if err := os.WriteFile(body, []byte(strings.TrimSuffix(text, "\n")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"verify", "--profile", "flashfx", "--secret", testSecret, body}
+	for line := range strings.Lines(head) {
+		args = append(args, "-H", strings.TrimSpace(line))
+	}
+	if code, out, errOut := hookline(t, nil, args...); code != exitOK || out != "valid\n" {
+		t.Errorf("exit code %d: %s%s", code, out, errOut)
+	}
+	if code, _, errOut := hookline(t, nil, "sign", "--secret", testSecret, body+".none"); code != exitFailed || !strings.Contains(errOut, "read the event") {
+		t.Errorf("exit code %d: %s", code, errOut)
+	}
+}
+
 func TestSimulateShowsAttemptsAndTheEnd(t *testing.T) {
 	code, out, errOut := hookline(t, nil, "simulate", "--profile", "flashfx", "--respond", "503,timeout,200")
 	if code != exitOK {
@@ -70,10 +92,10 @@ func TestProfilesAreListedAndPrinted(t *testing.T) {
 	if code, out, _ := hookline(t, nil, "profiles"); code != exitOK || !strings.Contains(out, "fynapse") {
 		t.Errorf("exit code %d:\n%s", code, out)
 	}
-	if code, out, _ := hookline(t, nil, "profiles", "fynapse"); code != exitOK || !strings.Contains(out, "\nname: fynapse\n") {
+	if code, out, _ := hookline(t, nil, "profiles", "show", "fynapse"); code != exitOK || !strings.Contains(out, "\nname: fynapse\n") {
 		t.Errorf("exit code %d:\n%s", code, out)
 	}
-	if code, _, errOut := hookline(t, nil, "profiles", "nothing"); code != exitFailed || !strings.Contains(errOut, "fynapse") {
+	if code, _, errOut := hookline(t, nil, "profiles", "show", "nothing"); code != exitFailed || !strings.Contains(errOut, "fynapse") {
 		t.Errorf("exit code %d:\n%s", code, errOut)
 	}
 }
