@@ -59,6 +59,9 @@ type Outcome struct {
 	NextAttemptAt time.Time
 	// DisableSubscription asks that the subscription be disabled, as a profile's response rule may.
 	DisableSubscription bool
+	// Uncounted says that the failure is not held against the subscription: another try of the same attempt follows, or the
+	// receiver answered 429 or 503 with a Retry-After, which is a receiver at work.
+	Uncounted bool
 }
 
 // ErrorClass is why a request got no usable response. The list is fixed: it is a metric label and a field of the audit.

@@ -42,6 +42,7 @@ func EncodeAttempt(a *webhook.Attempt) []byte {
 		NextAttemptAtUnixMs:     unixMilli(a.Outcome.NextAttemptAt),
 		DisableSubscription:     a.Outcome.DisableSubscription,
 		Traceparent:             a.TraceParent,
+		Uncounted:               a.Outcome.Uncounted,
 	}
 	if !a.StartedAt.IsZero() {
 		m.StartedAtUnixUs = a.StartedAt.UnixMicro()
@@ -89,7 +90,7 @@ func DecodeAttempt(value []byte) (*webhook.Attempt, error) {
 		ResponseBytes: int(m.GetResponseBytes()),
 		Outcome: webhook.Outcome{
 			Status: webhook.Status(m.GetStatus()), Reason: webhook.Reason(m.GetReason()),
-			NextAttemptAt: fromUnixMilli(m.GetNextAttemptAtUnixMs()), DisableSubscription: m.GetDisableSubscription(),
+			NextAttemptAt: fromUnixMilli(m.GetNextAttemptAtUnixMs()), DisableSubscription: m.GetDisableSubscription(), Uncounted: m.GetUncounted(),
 		},
 		TraceParent: m.GetTraceparent(),
 	}

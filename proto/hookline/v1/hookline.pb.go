@@ -415,8 +415,10 @@ type Attempt struct {
 	NextAttemptAtUnixMs     int64  `protobuf:"varint,27,opt,name=next_attempt_at_unix_ms,json=nextAttemptAtUnixMs,proto3" json:"next_attempt_at_unix_ms,omitempty"`
 	DisableSubscription     bool   `protobuf:"varint,28,opt,name=disable_subscription,json=disableSubscription,proto3" json:"disable_subscription,omitempty"`
 	Traceparent             string `protobuf:"bytes,29,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
-	unknownFields           protoimpl.UnknownFields
-	sizeCache               protoimpl.SizeCache
+	// The failure is not held against the subscription.
+	Uncounted     bool `protobuf:"varint,30,opt,name=uncounted,proto3" json:"uncounted,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Attempt) Reset() {
@@ -650,6 +652,13 @@ func (x *Attempt) GetTraceparent() string {
 		return x.Traceparent
 	}
 	return ""
+}
+
+func (x *Attempt) GetUncounted() bool {
+	if x != nil {
+		return x.Uncounted
+	}
+	return false
 }
 
 // ConfigRecord is the value of config records; the key is "kind/id". A record without a value deletes.
@@ -1309,7 +1318,7 @@ const file_hookline_v1_hookline_proto_rawDesc = "" +
 	"\vstatus_code\x18\x01 \x01(\x05R\n" +
 	"statusCode\x12\x14\n" +
 	"\x05error\x18\x02 \x01(\tR\x05error\x12\x12\n" +
-	"\x04body\x18\x03 \x01(\fR\x04body\"\xc2\a\n" +
+	"\x04body\x18\x03 \x01(\fR\x04body\"\xe0\a\n" +
 	"\aAttempt\x12\x1d\n" +
 	"\n" +
 	"attempt_id\x18\x01 \x01(\fR\tattemptId\x12\x1f\n" +
@@ -1348,7 +1357,8 @@ const file_hookline_v1_hookline_proto_rawDesc = "" +
 	"\x06reason\x18\x1a \x01(\tR\x06reason\x124\n" +
 	"\x17next_attempt_at_unix_ms\x18\x1b \x01(\x03R\x13nextAttemptAtUnixMs\x121\n" +
 	"\x14disable_subscription\x18\x1c \x01(\bR\x13disableSubscription\x12 \n" +
-	"\vtraceparent\x18\x1d \x01(\tR\vtraceparent\"\xe5\x01\n" +
+	"\vtraceparent\x18\x1d \x01(\tR\vtraceparent\x12\x1c\n" +
+	"\tuncounted\x18\x1e \x01(\bR\tuncounted\"\xe5\x01\n" +
 	"\fConfigRecord\x12-\n" +
 	"\x06tenant\x18\x01 \x01(\v2\x13.hookline.v1.TenantH\x00R\x06tenant\x12?\n" +
 	"\fsubscription\x18\x02 \x01(\v2\x19.hookline.v1.SubscriptionH\x00R\fsubscription\x12-\n" +
