@@ -109,7 +109,7 @@ func (x *Index) List(ctx context.Context, partition int32, rank, limit int64) ([
 	}
 	for i, pointer := range pointers {
 		list[i].Offset = None
-		if offset, err := pointer.Int64(); err == nil {
+		if offset, _, err := parsePointer(pointer.Val()); err == nil {
 			list[i].Offset = offset
 		}
 	}

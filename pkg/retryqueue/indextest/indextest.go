@@ -49,6 +49,7 @@ func Run(t *testing.T, open func(t *testing.T) Fixture) {
 		"RepeatingAnAppliedBatchFindsTheIndexMoved": repeated,
 		"AClaimOfNothingOnlyLooks":                  claimNothing,
 		"PartitionsDoNotSeeEachOther":               partitions,
+		"OnlyWhatIsUnderItsLeaseIsPutOff":           putOff,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}
@@ -127,12 +128,12 @@ func dueInOrder(t *testing.T, f Fixture) {
 		add(1, now.Add(-time.Second), 5), add(2, now.Add(-3*time.Second), 6), add(3, now.Add(long), 7), add(4, now.Add(-2*time.Second), 8))
 	first := f.claim(t, 2, long)
 	equal(t, first.Entries, []retryqueue.Entry{{Trip: Trip(2), Offset: 6}, {Trip: Trip(4), Offset: 8}})
-	if first.Overdue() < time.Second {
-		t.Fatalf("overdue %v, want what was not claimed", first.Overdue())
+	if first.Overdue() < time.Second || first.Due != 1 {
+		t.Fatalf("%d overdue by %v, want what was not claimed", first.Due, first.Overdue())
 	}
 	second := f.claim(t, 2, long)
 	equal(t, second.Entries, []retryqueue.Entry{{Trip: Trip(1), Offset: 5}})
-	if second.Waiting != 4 || second.Overdue() != 0 || !second.Next.After(second.Now) {
+	if second.Waiting != 4 || second.Due != 0 || second.Overdue() != 0 || !second.Next.After(second.Now) {
 		t.Fatalf("claim says %+v", second)
 	}
 	if early := f.claim(t, 10, long).Entries; len(early) != 0 {
@@ -218,6 +219,25 @@ func ack(t *testing.T, f Fixture) {
 	}
 }
 
+func putOff(t *testing.T, f Fixture) {
+	now := f.now(t)
+	f.apply(t, retryqueue.None, 2, add(1, now.Add(-time.Second), 0), add(2, now.Add(-time.Second), 1), add(3, now.Add(long), 2))
+	claim := f.claim(t, 10, 2*long)
+	if removed, err := f.Index.Ack(t.Context(), partition, claim.Token, []webhook.Trip{Trip(2)}); err != nil || removed != 1 {
+		t.Fatalf("removed %d, %v", removed, err)
+	}
+	list := []retryqueue.Later{{Trip: Trip(1), Due: claim.Now.Add(-hold)}, {Trip: Trip(2), Due: claim.Now}, {Trip: Trip(3), Due: claim.Now}}
+	for _, token := range []int64{claim.Token + 1, claim.Token} {
+		if err := f.Index.PutOff(t.Context(), partition, token, list); err != nil {
+			t.Fatal(err)
+		}
+		again := f.claim(t, 10, long)
+		if want := map[bool]int{true: 1, false: 0}[token == claim.Token]; len(again.Entries) != want || again.Waiting != 2 {
+			t.Fatalf("%d claimed of %d, want %d of 2", len(again.Entries), again.Waiting, want)
+		}
+	}
+}
+
 func lost(t *testing.T, f Fixture) {
 	now := f.now(t)
 	f.apply(t, retryqueue.None, 20, add(1, now.Add(-time.Second), 20))
@@ -268,7 +288,7 @@ func scriptCache(t *testing.T, f Fixture) {
 
 func damaged(t *testing.T, f Fixture) {
 	f.apply(t, retryqueue.None, 0, add(1, f.now(t).Add(-time.Second), 0))
-	for _, key := range f.Redis.Keys(t.Context(), f.Prefix+"*:job:*").Val() {
+	for _, key := range f.Redis.Keys(t.Context(), f.Prefix+"*:at:*").Val() {
 		if err := f.Redis.Del(t.Context(), key).Err(); err != nil {
 			t.Fatal(err)
 		}
@@ -305,13 +325,13 @@ func fullBatch(t *testing.T, f Fixture) {
 
 func largeNumbers(t *testing.T, f Fixture) {
 	trip := webhook.Trip{Delivery: uuid.Max, Generation: math.MaxUint32, Number: math.MaxUint32}
-	const offset = int64(1) << 60
-	f.apply(t, retryqueue.None, offset, retryqueue.Op{Trip: trip, Due: time.UnixMilli(1), Offset: offset})
+	const offset, lane = int64(1)<<47 - 1, math.MaxUint16
+	f.apply(t, retryqueue.None, offset, retryqueue.Op{Trip: trip, Due: time.UnixMilli(1), Offset: offset, Lane: lane})
 	claim, err := f.Index.Claim(t.Context(), partition, 1, 200*24*time.Hour, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	equal(t, claim.Entries, []retryqueue.Entry{{Trip: trip, Offset: offset}})
+	equal(t, claim.Entries, []retryqueue.Entry{{Trip: trip, Offset: offset, Lane: lane}})
 	if removed, err := f.Index.Ack(t.Context(), partition, claim.Token, []webhook.Trip{trip}); err != nil || removed != 1 {
 		t.Fatalf("removed %d, %v", removed, err)
 	}
@@ -388,7 +408,7 @@ func random(t *testing.T, f Fixture) {
 		}
 		h := &history{fixture: f, model: NewModel()}
 		r.Repeat(map[string]func(*rapid.T){
-			"apply": h.apply, "claim": h.claim, "ack": h.ack, "": h.same,
+			"apply": h.apply, "claim": h.claim, "ack": h.ack, "put off": h.putOff, "": h.same,
 		})
 	})
 }
@@ -407,6 +427,7 @@ func (h *history) apply(r *rapid.T) {
 		op := retryqueue.Op{Trip: Trip(rapid.IntRange(0, 9).Draw(r, "trip")), Remove: rapid.Bool().Draw(r, "remove")}
 		if !op.Remove {
 			op.Offset = last
+			op.Lane = uint16(rapid.IntRange(0, 3).Draw(r, "lane"))
 			op.Due = time.UnixMilli(rapid.SampledFrom([]int64{1000, 2000, 3000, 1 << 45}).Draw(r, "due"))
 		}
 		return op
@@ -450,6 +471,21 @@ func (h *history) ack(r *rapid.T) {
 	if want := h.model.Ack(claim.Token, acked); err != nil || removed != want {
 		r.Fatalf("removed %d, %v; want %d", removed, err, want)
 	}
+}
+
+func (h *history) putOff(r *rapid.T) {
+	if len(h.claims) == 0 {
+		r.Skip("nothing claimed")
+	}
+	claim := rapid.SampledFrom(h.claims).Draw(r, "claim")
+	list := []retryqueue.Later{{Trip: Trip(rapid.IntRange(0, 9).Draw(r, "another")), Due: time.UnixMilli(4000)}}
+	for _, e := range claim.Entries {
+		list = append(list, retryqueue.Later{Trip: e.Trip, Due: time.UnixMilli(rapid.SampledFrom([]int64{500, 2500, 1 << 45}).Draw(r, "later"))})
+	}
+	if err := h.fixture.Index.PutOff(context.Background(), partition, claim.Token, list); err != nil {
+		r.Fatal(err)
+	}
+	h.model.PutOff(claim.Token, list)
 }
 
 func (h *history) same(r *rapid.T) {

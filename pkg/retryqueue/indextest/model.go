@@ -16,7 +16,10 @@ type Model struct {
 }
 
 // Place is one waiting trip of a [Model].
-type Place struct{ Score, Offset int64 }
+type Place struct {
+	Score, Offset int64
+	Lane          uint16
+}
 
 // NewModel is an index to which nothing has been applied.
 func NewModel() *Model {
@@ -37,7 +40,7 @@ func (m *Model) Apply(expected, last int64, ops []retryqueue.Op) bool {
 		if !waits {
 			place.Score = op.Due.UnixMilli()
 		}
-		place.Offset = op.Offset
+		place.Offset, place.Lane = op.Offset, op.Lane
 		m.Waiting[op.Trip] = place
 	}
 	m.Offset = last
@@ -66,7 +69,7 @@ func (m *Model) Claim(now int64, n int, lease time.Duration, applied int64) ([]r
 		place := m.Waiting[trip]
 		place.Score = now + lease.Milliseconds()
 		m.Waiting[trip] = place
-		entries = append(entries, retryqueue.Entry{Trip: trip, Offset: place.Offset})
+		entries = append(entries, retryqueue.Entry{Trip: trip, Offset: place.Offset, Lane: place.Lane})
 	}
 	return entries, true
 }
@@ -81,6 +84,16 @@ func (m *Model) Ack(token int64, trips []webhook.Trip) int {
 		}
 	}
 	return removed
+}
+
+// PutOff is [retryqueue.Index.PutOff].
+func (m *Model) PutOff(token int64, list []retryqueue.Later) {
+	for _, l := range list {
+		if place, waits := m.Waiting[l.Trip]; waits && place.Score == token {
+			place.Score = l.Due.UnixMilli()
+			m.Waiting[l.Trip] = place
+		}
+	}
 }
 
 // Clone is a copy, as a snapshot on disk or a replica would be.

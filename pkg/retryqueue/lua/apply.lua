@@ -1,7 +1,7 @@
 -- Applies records of one partition of the changelog, all or none, if the index still stands where the caller thinks.
 -- KEYS: due, off, then for each operation the bucket of its member.
 -- ARGV: the offset that the index must have ('' for none), the offset it has afterwards, then for each operation
---       member, due time in ms ('' removes the member), offset of its record.
+--       member, due time in ms ('' removes the member), pointer to its record.
 -- Returns {1, ''}, or {0, the offset that the index has}.
 local have = redis.call('GET', KEYS[2]) or ''
 if have ~= ARGV[1] then

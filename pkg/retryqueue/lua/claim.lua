@@ -1,6 +1,6 @@
 -- Leases what is due, in the order of due time: the member stays and its score becomes the end of the lease.
 -- KEYS: due, off. ARGV: how many at most, lease in ms, the offset that the caller has applied (-1 for none).
--- Returns {1, now, end of the lease, waiting, lowest score or '', members...}, or {0, the offset that the index has}.
+-- Returns {1, now, end of the lease, waiting, due and not claimed, lowest score or '', members...}, or {0, the offset that the index has}.
 local have = redis.call('GET', KEYS[2]) or ''
 if (tonumber(have) or -1) < tonumber(ARGV[3]) then
   return {0, have}
@@ -21,7 +21,7 @@ if #members > 0 then
   redis.call('ZADD', KEYS[1], 'XX', unpack(scores))
 end
 local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
-local reply = {1, now, lease, redis.call('ZCARD', KEYS[1]), first[2] or ''}
+local reply = {1, now, lease, redis.call('ZCARD', KEYS[1]), redis.call('ZCOUNT', KEYS[1], '-inf', now), first[2] or ''}
 for _, member in ipairs(members) do
   reply[#reply + 1] = member
 end

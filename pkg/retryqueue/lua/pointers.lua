@@ -1,6 +1,6 @@
 -- Reads where the records of claimed members are.
 -- KEYS: due, then for each member its bucket. ARGV: end of the lease, then the members.
--- Returns for each member the offset; '' where it has gone since, '?' where the member is still leased and has none.
+-- Returns for each member the pointer; '' where it has gone since, '?' where the member is still leased and has none.
 local reply = {}
 for k = 2, #KEYS do
   local pointer = redis.call('HGET', KEYS[k], ARGV[k])
