@@ -172,9 +172,11 @@ func Permissions() []Permission {
 
 // APIKey lets its bearer act for one tenant. Only the SHA-256 of the token is kept: tokens are long and random.
 type APIKey struct {
-	ID          string
-	Tenant      string
-	Name        string
+	ID     string
+	Tenant string
+	Name   string
+	// Prefix is how the token begins, so that people know it again; empty for a token chosen by hand.
+	Prefix      string
 	Hash        [32]byte
 	Permissions []Permission
 	CreatedAt   time.Time

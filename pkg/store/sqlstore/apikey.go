@@ -12,26 +12,31 @@ import (
 	"github.com/hookline/hookline/pkg/wire"
 )
 
-const apiKeyColumns = `id, tenant, name, hash, permissions, created_at, expires_at, revoked`
+const apiKeyColumns = `id, tenant, name, hash, permissions, created_at, expires_at, revoked, prefix`
 
 // PutAPIKey inserts or updates a key by its ID; [store.ErrExists] where another key has its hash. The CreatedAt of one that
 // exists stays. Putting it unchanged publishes nothing.
 func (s *Store) PutAPIKey(ctx context.Context, k webhook.APIKey) error {
 	k.CreatedAt, k.ExpiresAt = dated(k.CreatedAt), milli(k.ExpiresAt)
 	return s.change(ctx, "put API key", func(tx *sql.Tx) error {
+		var before *webhook.APIKey
 		old, err := scanAPIKey(tx.QueryRowContext(ctx, `SELECT `+apiKeyColumns+` FROM api_keys WHERE id = $1`, k.ID))
 		switch {
 		case err == nil:
 			if k.CreatedAt = old.CreatedAt; sameAPIKey(k, old) {
 				return nil
 			}
+			before = &old
 		case !errors.Is(err, sql.ErrNoRows):
 			return err
 		}
-		if _, err := tx.ExecContext(ctx, `INSERT INTO api_keys (`+apiKeyColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+		if _, err := tx.ExecContext(ctx, `INSERT INTO api_keys (`+apiKeyColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 			ON CONFLICT (id) DO UPDATE SET tenant = excluded.tenant, name = excluded.name, hash = excluded.hash,
-			permissions = excluded.permissions, expires_at = excluded.expires_at, revoked = excluded.revoked`,
-			k.ID, k.Tenant, k.Name, k.Hash[:], asJSON{k.Permissions}, s.d.Time(k.CreatedAt), s.d.Time(k.ExpiresAt), k.Revoked); err != nil {
+			permissions = excluded.permissions, expires_at = excluded.expires_at, revoked = excluded.revoked, prefix = excluded.prefix`,
+			k.ID, k.Tenant, k.Name, k.Hash[:], asJSON{k.Permissions}, s.d.Time(k.CreatedAt), s.d.Time(k.ExpiresAt), k.Revoked, k.Prefix); err != nil {
+			return err
+		}
+		if err := s.logAPIKey(ctx, tx, before, &k); err != nil {
 			return err
 		}
 		return s.emit(ctx, tx, wire.KindAPIKey, k.ID, wire.EncodeAPIKey(&k))
@@ -66,12 +71,12 @@ func (s *Store) APIKeyByHash(ctx context.Context, hash [32]byte) (webhook.APIKey
 
 func scanAPIKey(row scanner) (k webhook.APIKey, err error) {
 	var hash []byte
-	err = row.Scan(&k.ID, &k.Tenant, &k.Name, &hash, asJSON{&k.Permissions}, at{&k.CreatedAt}, at{&k.ExpiresAt}, &k.Revoked)
+	err = row.Scan(&k.ID, &k.Tenant, &k.Name, &hash, asJSON{&k.Permissions}, at{&k.CreatedAt}, at{&k.ExpiresAt}, &k.Revoked, &k.Prefix)
 	copy(k.Hash[:], hash)
 	return k, err
 }
 
 func sameAPIKey(a, b webhook.APIKey) bool {
-	return a.Tenant == b.Tenant && a.Name == b.Name && a.Hash == b.Hash && slices.Equal(a.Permissions, b.Permissions) &&
+	return a.Tenant == b.Tenant && a.Name == b.Name && a.Prefix == b.Prefix && a.Hash == b.Hash && slices.Equal(a.Permissions, b.Permissions) &&
 		a.ExpiresAt.Equal(b.ExpiresAt) && a.Revoked == b.Revoked
 }

@@ -37,6 +37,9 @@ func (q *query) in(column string, values []any) {
 
 // end completes the statement.
 func (q *query) end(tail string) string {
+	if len(q.conds) == 0 {
+		return q.text + " " + tail
+	}
 	return q.text + " WHERE " + strings.Join(q.conds, " AND ") + " " + tail
 }
 

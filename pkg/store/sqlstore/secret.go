@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hookline/hookline/pkg/store"
@@ -23,6 +24,9 @@ func (s *Store) insertSecret(ctx context.Context, tx *sql.Tx, secret *webhook.Se
 	if _, err := tx.ExecContext(ctx, `INSERT INTO secrets (`+secretColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
 		secret.ID, secret.Tenant, secret.Name, secret.Profile, asJSON{secret.Versions},
 		s.d.Time(secret.CreatedAt), s.d.Time(secret.UpdatedAt)); err != nil {
+		return err
+	}
+	if err := s.logSecret(ctx, tx, nil, secret); err != nil {
 		return err
 	}
 	return s.emitSecret(ctx, tx, secret)
@@ -69,11 +73,12 @@ func (s *Store) UpdateSecret(ctx context.Context, tenant, id string, change func
 			return err
 		}
 		updated = old
+		updated.Versions = slices.Clone(old.Versions)
 		if err := change(&updated); err != nil {
 			return aborted{err}
 		}
 		updated.ID, updated.Tenant, updated.Name, updated.CreatedAt, updated.UpdatedAt = old.ID, old.Tenant, old.Name, old.CreatedAt, time.Now()
-		return s.saveSecret(ctx, tx, &updated)
+		return s.saveSecret(ctx, tx, &old, &updated)
 	})
 	if err != nil {
 		return webhook.Secret{}, err
@@ -81,10 +86,13 @@ func (s *Store) UpdateSecret(ctx context.Context, tenant, id string, change func
 	return updated, nil
 }
 
-func (s *Store) saveSecret(ctx context.Context, tx *sql.Tx, secret *webhook.Secret) error {
+func (s *Store) saveSecret(ctx context.Context, tx *sql.Tx, old, secret *webhook.Secret) error {
 	trimSecret(secret)
 	if _, err := tx.ExecContext(ctx, `UPDATE secrets SET profile = $1, versions = $2, updated_at = $3 WHERE id = $4`,
 		secret.Profile, asJSON{secret.Versions}, s.d.Time(secret.UpdatedAt), secret.ID); err != nil {
+		return err
+	}
+	if err := s.logSecret(ctx, tx, old, secret); err != nil {
 		return err
 	}
 	return s.emitSecret(ctx, tx, secret)
@@ -101,12 +109,15 @@ func (s *Store) DeleteSecret(ctx context.Context, tenant, id string) error {
 		if users > 0 {
 			return store.ErrInUse
 		}
-		found, err := affected(tx.ExecContext(ctx, `DELETE FROM secrets WHERE tenant = $1 AND id = $2`, store.Text(tenant), store.Text(id)))
+		old, err := secretBy(ctx, tx, "id", tenant, id)
 		if err != nil {
 			return err
 		}
-		if !found {
-			return store.ErrNotFound
+		if _, err := tx.ExecContext(ctx, `DELETE FROM secrets WHERE id = $1`, old.ID); err != nil {
+			return err
+		}
+		if err := s.logSecret(ctx, tx, &old, nil); err != nil {
+			return err
 		}
 		return s.emit(ctx, tx, wire.KindSecret, id, nil)
 	})
@@ -118,8 +129,9 @@ func (s *Store) bind(ctx context.Context, tx *sql.Tx, secret *webhook.Secret, pr
 	case profile:
 		return nil
 	case "":
+		old := *secret
 		secret.Profile, secret.UpdatedAt = profile, time.Now()
-		return s.saveSecret(ctx, tx, secret)
+		return s.saveSecret(ctx, tx, &old, secret)
 	default:
 		return fmt.Errorf("%w: %s", store.ErrProfileMismatch, secret.Profile)
 	}

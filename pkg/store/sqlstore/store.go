@@ -59,9 +59,17 @@ type aborted struct{ err error }
 
 func (a aborted) Error() string { return a.err.Error() }
 
-// change runs f in a transaction of the control plane. It rolls back on any error.
+// change runs f in a transaction of the control plane, with the answer that the context wants kept. It rolls back on any error.
 func (s *Store) change(ctx context.Context, doing string, f func(tx *sql.Tx) error) error {
-	err := s.inTx(ctx, f)
+	err := s.inTx(ctx, func(tx *sql.Tx) error {
+		if err := f(tx); err != nil {
+			return err
+		}
+		if claim, answer, until := store.AnswerOf(ctx); answer != nil {
+			return s.keep(ctx, tx, claim, answer, until)
+		}
+		return nil
+	})
 	var abort aborted
 	if errors.As(err, &abort) {
 		return abort.err
@@ -112,15 +120,6 @@ func collect[T any](ctx context.Context, q querier, scan func(scanner) (T, error
 		items = append(items, item)
 	}
 	return items, rows.Err()
-}
-
-// affected reports whether a statement changed a row.
-func affected(result sql.Result, err error) (bool, error) {
-	if err != nil {
-		return false, err
-	}
-	n, err := result.RowsAffected()
-	return n > 0, err
 }
 
 // milli is a time of the control plane: whole milliseconds, as on the config topic.

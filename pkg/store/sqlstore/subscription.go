@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/hookline/hookline/pkg/store"
@@ -42,6 +44,9 @@ func (s *Store) CreateSubscription(ctx context.Context, sub webhook.Subscription
 		sub.CreatedAt, sub.UpdatedAt = dated(sub.CreatedAt), dated(sub.UpdatedAt)
 		if _, err := tx.ExecContext(ctx, `INSERT INTO subscriptions (`+subscriptionColumns+`) VALUES (`+subscriptionValues+`)`,
 			s.subscriptionArgs(&sub)...); err != nil {
+			return err
+		}
+		if err := s.logSubscription(ctx, tx, nil, &sub); err != nil {
 			return err
 		}
 		return s.emitSubscription(ctx, tx, &sub)
@@ -100,6 +105,7 @@ func (s *Store) UpdateSubscription(ctx context.Context, tenant, id string, chang
 			return err
 		}
 		updated = old
+		updated.EventTypes, updated.Overrides.Headers = slices.Clone(old.EventTypes), maps.Clone(old.Overrides.Headers)
 		if err := change(&updated); err != nil {
 			return aborted{err}
 		}
@@ -117,6 +123,9 @@ func (s *Store) UpdateSubscription(ctx context.Context, tenant, id string, chang
 			s.subscriptionArgs(&updated)...); err != nil {
 			return err
 		}
+		if err := s.logSubscription(ctx, tx, &old, &updated); err != nil {
+			return err
+		}
 		return s.emitSubscription(ctx, tx, &updated)
 	})
 	if err != nil {
@@ -128,12 +137,15 @@ func (s *Store) UpdateSubscription(ctx context.Context, tenant, id string, chang
 // DeleteSubscription deletes a subscription of the tenant, or returns [store.ErrNotFound]. Its secret stays.
 func (s *Store) DeleteSubscription(ctx context.Context, tenant, id string) error {
 	return s.change(ctx, "delete subscription", func(tx *sql.Tx) error {
-		found, err := affected(tx.ExecContext(ctx, `DELETE FROM subscriptions WHERE tenant = $1 AND id = $2`, store.Text(tenant), store.Text(id)))
+		old, err := subscription(ctx, tx, tenant, id)
 		if err != nil {
 			return err
 		}
-		if !found {
-			return store.ErrNotFound
+		if _, err := tx.ExecContext(ctx, `DELETE FROM subscriptions WHERE id = $1`, old.ID); err != nil {
+			return err
+		}
+		if err := s.logSubscription(ctx, tx, &old, nil); err != nil {
+			return err
 		}
 		return s.emit(ctx, tx, wire.KindSubscription, id, nil)
 	})

@@ -19,6 +19,7 @@ import (
 type Store interface {
 	Migrate(ctx context.Context) error
 	Ping(ctx context.Context) error
+	ControlLog
 	Maintain(ctx context.Context, now time.Time, keep store.Retention) error
 
 	PutTenant(ctx context.Context, t webhook.Tenant) error
@@ -76,6 +77,12 @@ func RunIn(t *testing.T, inside func(t *testing.T, f func(t *testing.T)), open f
 		{"ListsGoThroughEveryRowOnce", listsAreComplete},
 		{"TheOutboxHasEveryChangeInOrder", outboxOrder},
 		{"OneRelayHoldsTheOutboxLock", outboxLock},
+		{"ATenantIsMadeOnceAndChanged", tenants},
+		{"EveryChangeIsLoggedWithItsActorAndWithoutSecrets", changesAreLogged},
+		{"TheLogOfChangesIsFilteredAndPaged", changesAreFiltered},
+		{"ARepeatedRequestGetsItsAnswerAndAnotherIsRefused", repeatedRequests},
+		{"AnAnswerIsKeptWithTheChangeOrNotAtAll", answersComeWithTheChange},
+		{"OneOfManyEqualRequestsRuns", oneOfManyRuns},
 
 		{"ADeliveryComesBackAsItWasRecorded", deliveryRoundTrip},
 		{"AnAttemptComesBackAsItWasRecorded", attemptRoundTrip},
