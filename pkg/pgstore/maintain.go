@@ -31,6 +31,9 @@ func (s *Store) Maintain(ctx context.Context, now time.Time, keep store.Retentio
 			problems = append(problems, fmt.Errorf("maintain partitions of %s: %w", t.name, classify(err)))
 		}
 	}
+	if _, err := s.pool.Exec(ctx, "DELETE FROM subscription_health WHERE updated_at < $1", now.Add(-store.KeepHealth)); err != nil {
+		problems = append(problems, fmt.Errorf("delete old health: %w", classify(err)))
+	}
 	return errors.Join(problems...)
 }
 

@@ -61,7 +61,7 @@ func recordIn(ctx context.Context, conn *pgx.Conn, b *store.Batch, keep bool) (e
 	if _, err := conn.PgConn().Exec(ctx, begin).ReadAll(); err != nil {
 		return rollback(ctx, conn, err)
 	}
-	for _, write := range []func(context.Context, *pgx.Conn, *store.Batch) error{checkOffsets, writeDeliveries, writeAttempts, writeEvents, writeOffsets} {
+	for _, write := range []func(context.Context, *pgx.Conn, *store.Batch) error{checkOffsets, writeDeliveries, writeAttempts, writeEvents, writeHealth, writeOffsets} {
 		if err := write(ctx, conn, b); err != nil {
 			return rollback(ctx, conn, err)
 		}

@@ -13,7 +13,7 @@ import (
 // index finds the subscriptions of one tenant by event type. It decides as [webhook.MatchType] does: every pattern has
 // a bucket under its own text, and "prefix.*" has one more under "prefix.".
 type index struct {
-	all      *bucket            // every type
+	all      *bucket            // every type but the operational ones
 	exact    map[string]*bucket // by the pattern itself
 	prefixes map[string]*bucket // by the prefix with its dot
 }
@@ -75,7 +75,9 @@ func (x *index) match(eventType string) []*webhook.Subscription {
 			lists = append(lists, b.list())
 		}
 	}
-	collect(x.all)
+	if !webhook.Operational(eventType) {
+		collect(x.all)
+	}
 	collect(x.exact[eventType])
 	for i := range len(eventType) - 1 {
 		if eventType[i] == '.' {

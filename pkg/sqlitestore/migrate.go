@@ -18,18 +18,35 @@ var migrations embed.FS
 
 // Migrate brings the schema to the current version. It is safe to run again.
 func (s *Store) Migrate(ctx context.Context) error {
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return fmt.Errorf("migrate database: %w", err)
+	provider, err := s.provider()
+	if err == nil {
+		_, err = provider.Up(ctx)
 	}
-	provider, err := goose.NewProvider(goose.DialectSQLite3, s.write, files)
 	if err != nil {
-		return fmt.Errorf("migrate database: %w", err)
-	}
-	if _, err := provider.Up(ctx); err != nil {
 		return fmt.Errorf("migrate database: %w", classify(err))
 	}
 	return nil
+}
+
+// Behind reports whether migrations of this version are missing. It changes nothing.
+func (s *Store) Behind(ctx context.Context) (bool, error) {
+	provider, err := s.provider()
+	if err != nil {
+		return false, fmt.Errorf("read version of database: %w", err)
+	}
+	behind, err := provider.HasPending(ctx)
+	if err != nil {
+		return false, fmt.Errorf("read version of database: %w", classify(err))
+	}
+	return behind, nil
+}
+
+func (s *Store) provider() (*goose.Provider, error) {
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return nil, err
+	}
+	return goose.NewProvider(goose.DialectSQLite3, s.write, files)
 }
 
 // Maintain deletes the rows that retention has passed, some at a time, so that other writers get their turn.
@@ -45,6 +62,9 @@ func (s *Store) Maintain(ctx context.Context, now time.Time, keep store.Retentio
 		if err := s.trim(ctx, string(t.name), now.Add(-t.keep)); err != nil {
 			problems = append(problems, fmt.Errorf("delete old %s: %w", t.name, classify(err)))
 		}
+	}
+	if _, err := s.write.ExecContext(ctx, `DELETE FROM subscription_health WHERE updated_at < $1`, argument(now.Add(-store.KeepHealth))); err != nil {
+		problems = append(problems, fmt.Errorf("delete old health: %w", classify(err)))
 	}
 	return errors.Join(problems...)
 }

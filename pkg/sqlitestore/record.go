@@ -22,6 +22,7 @@ var (
 	insertDelivery = `INSERT INTO deliveries AS d (` + sqlstore.DeliveryColumns + `) VALUES (` + places(19) + `) ` + sqlstore.MergeDelivery
 	insertAttempt  = `INSERT INTO attempts (` + sqlstore.AttemptColumns + `) VALUES (` + places(30) + `) ON CONFLICT (id, created_at) DO NOTHING`
 	insertEvent    = `INSERT INTO events (` + sqlstore.EventColumns + `) VALUES (` + places(13) + `) ON CONFLICT (id, tenant, created_at) DO NOTHING`
+	putHealth      = `INSERT INTO subscription_health AS h (` + sqlstore.HealthColumns + `) VALUES (` + places(6) + `) ` + sqlstore.MergeHealth
 )
 
 const (
@@ -62,7 +63,7 @@ func (s *Store) record(ctx context.Context, b *store.Batch, keep bool) error {
 	}
 	// After a commit this does nothing.
 	defer func() { _ = tx.Rollback() }()
-	for _, write := range []func(context.Context, *sql.Tx, *store.Batch) error{checkOffsets, writeDeliveries, writeAttempts, writeEvents, writeOffsets} {
+	for _, write := range []func(context.Context, *sql.Tx, *store.Batch) error{checkOffsets, writeDeliveries, writeAttempts, writeEvents, writeHealth, writeOffsets} {
 		if err := write(ctx, tx, b); err != nil {
 			return classify(err)
 		}
@@ -177,6 +178,16 @@ func attemptArgs(a *webhook.Attempt) []any {
 		a.Phases.FirstByte.Microseconds(), a.StatusCode, string(a.Error), a.Response, a.RequestBytes, a.ResponseBytes,
 		string(a.Outcome.Status), string(a.Outcome.Reason), argument(a.Outcome.NextAttemptAt), a.Outcome.DisableSubscription, a.TraceParent,
 	}
+}
+
+func writeHealth(ctx context.Context, tx *sql.Tx, b *store.Batch) error {
+	for i := range b.Health {
+		h := &b.Health[i]
+		if _, err := tx.ExecContext(ctx, putHealth, h.Tenant, h.SubscriptionID, h.Partition, h.Next, h.State, argument(h.UpdatedAt)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func writeEvents(ctx context.Context, tx *sql.Tx, b *store.Batch) error {

@@ -59,6 +59,10 @@ func (b *Batch) Clean() {
 	for i := range b.Events {
 		cleanEvent(&b.Events[i])
 	}
+	for i := range b.Health {
+		h := &b.Health[i]
+		h.Tenant, h.SubscriptionID, h.UpdatedAt = Text(h.Tenant), Text(h.SubscriptionID), created(h.UpdatedAt)
+	}
 }
 
 func (d *Delivery) clean() {

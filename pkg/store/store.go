@@ -42,6 +42,7 @@ type Batch struct {
 	Deliveries []Delivery
 	Attempts   []webhook.Attempt
 	Events     []webhook.Event
+	Health     []Health // of each subscription at most one
 	// Offsets are the next offsets to read. Stored ones never go back.
 	Offsets map[TopicPartition]int64
 	// From are the offsets that earlier batches have brought the store to. Where a stored one is lower, or missing, the store
@@ -80,6 +81,20 @@ type Delivery struct {
 	LastStatusCode int // 0 where none
 	LastError      webhook.ErrorClass
 }
+
+// Health is how a subscription's receiver has fared lately, as the recorder counts it, at a position of the attempts topic. A stored
+// one is only replaced by one of another partition, or of a position that is not lower: no attempt counts twice.
+type Health struct {
+	Tenant         string
+	SubscriptionID string
+	Partition      int32
+	Next           int64  // the offset behind the last attempt counted
+	State          []byte // the recorder's; nil where there is nothing to remember
+	UpdatedAt      time.Time
+}
+
+// KeepHealth is how long a Health is kept after its last change.
+const KeepHealth = 30 * 24 * time.Hour
 
 // SameRow is how far apart a row and a record of generation 0 may be created.
 const SameRow = 48 * time.Hour

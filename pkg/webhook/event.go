@@ -75,10 +75,16 @@ func DeliveryID(tenant, eventID, subscriptionID string) uuid.UUID {
 	return uuid.NewSHA1(space, name)
 }
 
+// operational is what the types of events about Hookline itself begin with.
+const operational = "hookline."
+
+// Operational reports whether events of a type are about Hookline itself: a subscription was disabled, a delivery given up.
+func Operational(eventType string) bool { return strings.HasPrefix(eventType, operational) }
+
 // MatchType reports whether an event type is covered by a pattern: the type itself, "prefix.*" for everything below a
-// prefix (at any depth), or "*" for all.
+// prefix (at any depth), or "*" for all but the operational ones, which a receiver of everything would not understand.
 func MatchType(pattern, eventType string) bool {
-	if pattern == "*" || pattern == eventType {
+	if pattern == eventType || pattern == "*" && !Operational(eventType) {
 		return true
 	}
 	prefix, ok := strings.CutSuffix(pattern, "*")

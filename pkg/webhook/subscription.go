@@ -61,11 +61,14 @@ type Subscription struct {
 	Version   int64
 	CreatedAt time.Time
 	UpdatedAt time.Time
+	// StatusSince is when the status became what it is; the database keeps it, the config topic does not. Failures of attempts
+	// begun before it say nothing about a subscription that was enabled since.
+	StatusSince time.Time
 }
 
-// Wants reports whether the subscription's event types cover an event type.
+// Wants reports whether the subscription's event types cover an event type. None are as one "*".
 func (s *Subscription) Wants(eventType string) bool {
-	return len(s.EventTypes) == 0 ||
+	return len(s.EventTypes) == 0 && MatchType("*", eventType) ||
 		slices.ContainsFunc(s.EventTypes, func(pattern string) bool { return MatchType(pattern, eventType) })
 }
 

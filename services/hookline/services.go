@@ -110,6 +110,7 @@ type recorderConfig struct {
 	Process  processConfig
 	Recorder recorder.Config
 	Database databaseConfig
+	Profiles profilesConfig
 }
 
 func assembleRecorder(ctx context.Context, p *process, cfg *recorderConfig) (runner, error) {
@@ -119,6 +120,7 @@ func assembleRecorder(ctx context.Context, p *process, cfg *recorderConfig) (run
 	}
 	return recorder.New(cfg.Recorder, recorder.Deps{
 		Log: p.log.With("service", "recorder"), Metrics: p.telemetry.Metrics, Health: p.health, Kafka: p.kafka, Store: db,
+		Profiles: cfg.Profiles.catalog(),
 	})
 }
 

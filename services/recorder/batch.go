@@ -21,7 +21,7 @@ type batch struct {
 	deliveryOf, attemptOf, eventOf []*kgo.Record
 	// unreadable records go to the rejected topic before the positions pass them.
 	unreadable []rejection
-	// disable are the subscriptions whose receivers ask for it, by their latest attempt.
+	// disable are the subscriptions whose contract or receiver asks for it, by the latest attempt that does.
 	disable map[subscription]request
 
 	records int
@@ -31,12 +31,6 @@ type batch struct {
 }
 
 type subscription struct{ tenant, id string }
-
-// request asks that a subscription be disabled.
-type request struct {
-	at     time.Time // when the attempt started
-	status int
-}
 
 func newBatch() *batch {
 	return &batch{
@@ -105,12 +99,6 @@ func (b *batch) addAttempt(r *kgo.Record) error {
 	b.addRow(r, row)
 	b.Attempts = append(b.Attempts, *a)
 	b.attemptOf = append(b.attemptOf, r)
-	if a.Outcome.DisableSubscription {
-		key := subscription{a.Tenant, a.SubscriptionID}
-		if old, asked := b.disable[key]; !asked || a.StartedAt.After(old.at) {
-			b.disable[key] = request{at: a.StartedAt, status: a.StatusCode}
-		}
-	}
 	return nil
 }
 

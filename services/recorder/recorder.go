@@ -1,6 +1,7 @@
 // Package recorder writes the audit: it reads the deliveries, attempts and dead-letters topics and brings the database's rows
-// forward by what they say, in batches. Its positions are in the database, written with the rows. It disables a subscription
-// whose receiver asked for that. It decides nothing about a delivery: while the database is away it waits, and deliveries go on.
+// forward by what they say, in batches. Its positions are in the database, written with the rows. It counts the failures of each
+// subscription, disables one as its contract says, and tells of that by operational events. It decides nothing about a delivery:
+// while the database is away it waits, and deliveries go on.
 package recorder
 
 import (
@@ -13,6 +14,7 @@ import (
 
 	"github.com/hookline/hookline/pkg/health"
 	"github.com/hookline/hookline/pkg/kafka"
+	"github.com/hookline/hookline/pkg/profile"
 	"github.com/hookline/hookline/pkg/run"
 	"github.com/hookline/hookline/pkg/store"
 	"github.com/hookline/hookline/pkg/telemetry"
@@ -28,7 +30,12 @@ type Config struct {
 	KeepDeliveries time.Duration `env:"HOOKLINE_RETENTION_DELIVERIES" envDefault:"720h"`
 	KeepAttempts   time.Duration `env:"HOOKLINE_RETENTION_ATTEMPTS" envDefault:"720h"`
 	KeepEvents     time.Duration `env:"HOOKLINE_RETENTION_EVENTS" envDefault:"720h"`
-	DrainTimeout   time.Duration `env:"HOOKLINE_DRAIN_TIMEOUT" envDefault:"20s"`
+	// A subscription is told to be failing after so many failed attempts in a row that last so long; 0 attempts tell none.
+	FailingAfter int           `env:"HOOKLINE_FAILING_AFTER" envDefault:"3"`
+	FailingSpan  time.Duration `env:"HOOKLINE_FAILING_SPAN" envDefault:"1m"`
+	// Quiet is the least time between two operational events of one kind about a subscription.
+	Quiet        time.Duration `env:"HOOKLINE_OPERATIONAL_QUIET" envDefault:"5m"`
+	DrainTimeout time.Duration `env:"HOOKLINE_DRAIN_TIMEOUT" envDefault:"20s"`
 }
 
 // shortestRetention is above the longest retry window of the built-in profiles, so that no row goes under a delivery that is
@@ -54,6 +61,15 @@ func (c Config) Validate() error {
 			problems = append(problems, fmt.Errorf("%s: %v is below %v; 0 keeps for ever", keep.name, keep.value, shortestRetention))
 		}
 	}
+	if c.FailingAfter < 0 {
+		problems = append(problems, fmt.Errorf("HOOKLINE_FAILING_AFTER: %d is negative", c.FailingAfter))
+	}
+	if c.FailingSpan < 0 {
+		problems = append(problems, fmt.Errorf("HOOKLINE_FAILING_SPAN: %v is negative", c.FailingSpan))
+	}
+	if c.Quiet < 0 {
+		problems = append(problems, fmt.Errorf("HOOKLINE_OPERATIONAL_QUIET: %v is negative", c.Quiet))
+	}
 	if c.DrainTimeout < 0 {
 		problems = append(problems, fmt.Errorf("HOOKLINE_DRAIN_TIMEOUT: %v is negative", c.DrainTimeout))
 	}
@@ -65,17 +81,25 @@ type Store interface {
 	Ping(ctx context.Context) error
 	Record(ctx context.Context, b *store.Batch) error
 	Offsets(ctx context.Context, topics ...string) (map[store.TopicPartition]int64, error)
+	Health(ctx context.Context, partitions ...int32) ([]store.Health, error)
 	Maintain(ctx context.Context, now time.Time, keep store.Retention) error
 	UpdateSubscription(ctx context.Context, tenant, id string, change func(*webhook.Subscription) error) (webhook.Subscription, error)
 }
 
+// Profiles are the delivery contracts, which say when a subscription is to be disabled.
+type Profiles interface {
+	Get(name string) (*profile.Profile, bool)
+	Version(name string, version uint32) (*profile.Profile, bool)
+}
+
 // Deps are the parts.
 type Deps struct {
-	Log     *slog.Logger
-	Metrics *telemetry.Metrics
-	Health  *health.Health
-	Kafka   *kafka.Cluster
-	Store   Store
+	Log      *slog.Logger
+	Metrics  *telemetry.Metrics
+	Health   *health.Health
+	Kafka    *kafka.Cluster
+	Store    Store
+	Profiles Profiles
 }
 
 // Service is a recorder.
@@ -107,7 +131,7 @@ func (s *Service) Run(ctx context.Context) error {
 	defer helpers.Wait()
 	helpers.Go(func() { s.watchDatabase(ctx) })
 	helpers.Go(func() { s.maintain(ctx) })
-	if err := s.deps.Kafka.WaitTopics(ctx, s.deps.Log, s.kafka.Set, append(s.topics(), s.deps.Kafka.Topics.Rejected)...); err != nil {
+	if err := s.deps.Kafka.WaitTopics(ctx, s.deps.Log, s.kafka.Set, append(s.topics(), s.deps.Kafka.Topics.Rejected, s.deps.Kafka.Topics.Events)...); err != nil {
 		return nil //nolint:nilerr // stopped before it was ready: there is nothing to finish
 	}
 	run.Sessions(ctx, s.deps.Log, func(error) {}, s.session) // what failed may be the database, which is watched

@@ -361,7 +361,7 @@ func TestAReceiverThatAsksForItIsDisabledOnce(t *testing.T) {
 		stop()
 		disabled, err := w.db.Subscription(ctx, webhook.DefaultTenant, "sub")
 		must(t, err)
-		if disabled.Status != webhook.SubscriptionDisabled || disabled.StatusReason != "the endpoint answered 410" || disabled.Version != 2 {
+		if disabled.Status != webhook.SubscriptionDisabled || disabled.StatusReason != "automatically disabled: the endpoint answered 410" || disabled.Version != 2 {
 			t.Fatalf("subscription %+v", disabled)
 		}
 		time.Sleep(time.Second)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -44,6 +45,9 @@ type session struct {
 	// taken counts the batches begun, written those written; moved is closed when written changes.
 	taken, written int
 	moved          chan struct{}
+	// fares are what is remembered of subscriptions, by partition of the attempts topic and in step with what is written. The
+	// writer alone changes what is in them.
+	fares map[int32]map[subscription]*fare
 }
 
 // session consumes until ctx ends (nil), or until what it has in memory no longer continues what is in the database.
@@ -54,7 +58,7 @@ func (s *Service) session(ctx context.Context) error {
 	defer stop(nil)
 	ss := &session{
 		Service: s, work: work, ended: make(chan struct{}), moved: make(chan struct{}),
-		next: map[store.TopicPartition]int64{}, done: map[store.TopicPartition]int64{},
+		next: map[store.TopicPartition]int64{}, done: map[store.TopicPartition]int64{}, fares: map[int32]map[subscription]*fare{},
 	}
 	cl, err := s.deps.Kafka.Client(ss.options()...)
 	if err != nil {
@@ -95,8 +99,10 @@ func (ss *session) options() []kgo.Opt {
 func (ss *session) assign(ctx context.Context, partitions map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
 	var stored map[store.TopicPartition]int64
 	if err := ss.persist(ctx, "read positions", func(ctx context.Context) (err error) {
-		stored, err = ss.deps.Store.Offsets(ctx, ss.topics()...)
-		return err
+		if stored, err = ss.deps.Store.Offsets(ctx, ss.topics()...); err != nil {
+			return err
+		}
+		return ss.recall(ctx, slices.Collect(maps.Keys(partitions[ss.deps.Kafka.Topics.Attempts])))
 	}); err != nil {
 		return nil, err
 	}

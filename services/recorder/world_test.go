@@ -24,6 +24,7 @@ import (
 
 	"github.com/hookline/hookline/pkg/health"
 	"github.com/hookline/hookline/pkg/kafka"
+	"github.com/hookline/hookline/pkg/profile"
 	"github.com/hookline/hookline/pkg/sqlitestore"
 	"github.com/hookline/hookline/pkg/store"
 	"github.com/hookline/hookline/pkg/telemetry"
@@ -142,11 +143,13 @@ func must(t *testing.T, err error) {
 	}
 }
 
-var settings = Config{Batch: 1000, Linger: 100 * time.Millisecond, DrainTimeout: 20 * time.Second}
+var settings = Config{
+	Batch: 1000, Linger: 100 * time.Millisecond, FailingAfter: 3, FailingSpan: time.Minute, Quiet: 5 * time.Minute, DrainTimeout: 20 * time.Second,
+}
 
 func (w *world) service() *Service {
 	w.Helper()
-	s, err := New(settings, Deps{Log: slog.New(w.log), Metrics: w.metrics, Health: w.health, Kafka: w.cluster, Store: w.db})
+	s, err := New(settings, Deps{Log: slog.New(w.log), Metrics: w.metrics, Health: w.health, Kafka: w.cluster, Store: w.db, Profiles: profile.Builtin()})
 	must(w.T, err)
 	return s
 }

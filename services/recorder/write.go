@@ -3,7 +3,6 @@ package recorder
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -39,10 +38,8 @@ func (ss *session) writeBatch(b *batch) error {
 	if err := ss.rejectAll(b.unreadable); err != nil {
 		return err
 	}
-	for key, asked := range b.disable {
-		if err := ss.persist(ss.work, "disable subscription", func(ctx context.Context) error { return ss.disable(ctx, key, asked) }); err != nil {
-			return err
-		}
+	if err := ss.judge(b); err != nil {
+		return err
 	}
 	for {
 		err := ss.persist(ss.work, "record", func(ctx context.Context) error { return ss.deps.Store.Record(ctx, &b.Batch) })
@@ -61,26 +58,6 @@ func (ss *session) rejectAll(rejections []rejection) error {
 		return nil
 	}
 	return ss.persist(ss.work, "reject", func(ctx context.Context) error { return ss.reject(ctx, rejections) })
-}
-
-// disable disables a subscription, unless it is, or it was changed after the attempt that asks for it: whoever enabled it
-// again knew of that attempt.
-func (ss *session) disable(ctx context.Context, key subscription, asked request) error {
-	errLeave := errors.New("leave it")
-	_, err := ss.deps.Store.UpdateSubscription(ctx, key.tenant, key.id, func(sub *webhook.Subscription) error {
-		if sub.Status == webhook.SubscriptionDisabled || sub.UpdatedAt.After(asked.at) {
-			return errLeave
-		}
-		sub.Status, sub.StatusReason = webhook.SubscriptionDisabled, fmt.Sprintf("the endpoint answered %d", asked.status)
-		return nil
-	})
-	if errors.Is(err, errLeave) || errors.Is(err, store.ErrNotFound) {
-		return nil
-	}
-	if err == nil {
-		ss.deps.Log.InfoContext(ctx, "subscription disabled", "tenant", key.tenant, "subscription", key.id, "status_code", asked.status)
-	}
-	return err
 }
 
 // persist calls f until it succeeds, or its error is one that trying again does not change, or ctx ends. It says in the log

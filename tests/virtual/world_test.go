@@ -213,7 +213,7 @@ func (w *world) startServices() (stop func()) {
 		must(scheduler.New(scheduler.Config{Inflight: 100, CacheBytes: 1 << 20, Lease: 30 * time.Second, DrainTimeout: drain},
 			scheduler.Deps{Log: w.log, Metrics: w.metrics, Health: state, Kafka: w.cluster, Index: index, LongestDelay: w.profiles.LongestDelay()})),
 		must(recorder.New(recorder.Config{Batch: 1000, Linger: 100 * time.Millisecond, DrainTimeout: drain},
-			recorder.Deps{Log: w.log, Metrics: w.metrics, Health: state, Kafka: w.cluster, Store: w.store})),
+			recorder.Deps{Log: w.log, Metrics: w.metrics, Health: state, Kafka: w.cluster, Store: w.store, Profiles: w.profiles})),
 	}
 	ctx, cancel := context.WithCancel(w.Context())
 	var running sync.WaitGroup

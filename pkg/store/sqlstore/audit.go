@@ -20,7 +20,13 @@ const (
 		error, response, request_bytes, response_bytes, status, reason, next_attempt_at, disable_subscription, traceparent`
 	EventColumns = `created_at, tenant, id, type, ordering_key, occurred_at, metadata, data, traceparent, tracestate,
 		source_topic, source_partition, source_offset`
+	HealthColumns = `tenant, subscription_id, partition, next_offset, state, updated_at`
 )
+
+// MergeHealth ends an INSERT INTO subscription_health AS h: what stands further stays.
+const MergeHealth = `ON CONFLICT (subscription_id, tenant) DO UPDATE SET partition = excluded.partition, next_offset = excluded.next_offset,
+	state = excluded.state, updated_at = excluded.updated_at
+	WHERE h.partition <> excluded.partition OR h.next_offset <= excluded.next_offset`
 
 // MergeDelivery ends an INSERT INTO deliveries AS d: it does what [store.Delivery.Merge] does.
 var MergeDelivery = mergeDelivery()
@@ -166,6 +172,24 @@ func (s *Store) Offsets(ctx context.Context, topics ...string) (map[store.TopicP
 		offsets[r.TopicPartition] = r.next
 	}
 	return offsets, s.wrap("read offsets", err)
+}
+
+// Health returns what is remembered of the subscriptions whose attempts are in one of the partitions.
+func (s *Store) Health(ctx context.Context, partitions ...int32) ([]store.Health, error) {
+	if len(partitions) == 0 {
+		return nil, nil
+	}
+	numbers := make([]any, len(partitions))
+	for i, p := range partitions {
+		numbers[i] = p
+	}
+	q := query{text: `SELECT ` + HealthColumns + ` FROM subscription_health`}
+	q.in("partition", numbers)
+	q.conds = append(q.conds, "state IS NOT NULL")
+	healths, err := collect(ctx, s.read, func(r scanner) (h store.Health, err error) {
+		return h, r.Scan(&h.Tenant, &h.SubscriptionID, &h.Partition, &h.Next, &h.State, at{&h.UpdatedAt})
+	}, q.end(""), q.args...)
+	return healths, s.wrap("read health", err)
 }
 
 func (s *Store) uuidID(text string) (any, error) {

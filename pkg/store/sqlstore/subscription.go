@@ -17,8 +17,8 @@ import (
 
 const (
 	subscriptionColumns = `id, tenant, name, status, status_reason, endpoint_url, event_types, filter, secret_ref, secret_id,
-		profile, ordering, overrides, version, created_at, updated_at`
-	subscriptionValues = `$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16`
+		profile, ordering, overrides, version, created_at, updated_at, status_since`
+	subscriptionValues = `$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17`
 )
 
 // CreateSubscription inserts a subscription, together with a secret made for it (fresh) or using the one that sub.SecretID, or
@@ -42,6 +42,7 @@ func (s *Store) CreateSubscription(ctx context.Context, sub webhook.Subscription
 		}
 		sub.Version = max(sub.Version, 1)
 		sub.CreatedAt, sub.UpdatedAt = dated(sub.CreatedAt), dated(sub.UpdatedAt)
+		sub.StatusSince = sub.CreatedAt
 		if _, err := tx.ExecContext(ctx, `INSERT INTO subscriptions (`+subscriptionColumns+`) VALUES (`+subscriptionValues+`)`,
 			s.subscriptionArgs(&sub)...); err != nil {
 			return err
@@ -111,6 +112,9 @@ func (s *Store) UpdateSubscription(ctx context.Context, tenant, id string, chang
 		}
 		updated.ID, updated.Tenant, updated.CreatedAt = old.ID, old.Tenant, old.CreatedAt
 		updated.Version, updated.UpdatedAt = old.Version+1, milli(time.Now())
+		if updated.StatusSince = old.StatusSince; updated.Status != old.Status {
+			updated.StatusSince = updated.UpdatedAt
+		}
 		if updated.SecretID == old.SecretID && updated.SecretRef != old.SecretRef {
 			updated.SecretID = ""
 		}
@@ -155,7 +159,7 @@ func (s *Store) subscriptionArgs(sub *webhook.Subscription) []any {
 	return []any{
 		sub.ID, sub.Tenant, sub.Name, string(sub.Status), sub.StatusReason, sub.EndpointURL, asJSON{sub.EventTypes}, []byte(sub.Filter),
 		sub.SecretRef, sub.SecretID, sub.Profile, string(sub.Ordering), asJSON{sub.Overrides}, sub.Version,
-		s.d.Time(sub.CreatedAt), s.d.Time(sub.UpdatedAt),
+		s.d.Time(sub.CreatedAt), s.d.Time(sub.UpdatedAt), s.d.Time(sub.StatusSince),
 	}
 }
 
@@ -163,7 +167,7 @@ func scanSubscription(row scanner) (sub webhook.Subscription, err error) {
 	var filter []byte
 	err = row.Scan(&sub.ID, &sub.Tenant, &sub.Name, &sub.Status, &sub.StatusReason, &sub.EndpointURL, asJSON{&sub.EventTypes}, &filter,
 		&sub.SecretRef, &sub.SecretID, &sub.Profile, &sub.Ordering, asJSON{&sub.Overrides}, &sub.Version,
-		at{&sub.CreatedAt}, at{&sub.UpdatedAt})
+		at{&sub.CreatedAt}, at{&sub.UpdatedAt}, at{&sub.StatusSince})
 	if len(filter) > 0 {
 		sub.Filter = json.RawMessage(filter)
 	}

@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -251,6 +252,39 @@ func gapIsRefused(t *testing.T, s Store) {
 	wantError(t, store.ErrNotFound)(s.Delivery(ctx, tenant, d.ID))
 	must(t, s.Record(ctx, &store.Batch{From: map[store.TopicPartition]int64{a: 9}, Offsets: map[store.TopicPartition]int64{a: 12}}))
 	same(t, "offsets", got(s.Offsets(ctx, "gap"))(t), map[store.TopicPartition]int64{a: 12})
+}
+
+func healthMovesForward(t *testing.T, s Store) {
+	ctx := context.Background()
+	at := func(id string, partition int32, next int64, state string) store.Health {
+		h := store.Health{Tenant: tenant, SubscriptionID: id, Partition: partition, Next: next, UpdatedAt: now()}
+		if state != "" {
+			h.State = []byte(state)
+		}
+		return h
+	}
+	put := func(healths ...store.Health) {
+		t.Helper()
+		must(t, s.Record(ctx, &store.Batch{Health: slices.Clone(healths)}))
+	}
+	stored := func(partitions ...int32) []string {
+		t.Helper()
+		var out []string
+		for _, h := range got(s.Health(ctx, partitions...))(t) {
+			out = append(out, fmt.Sprintf("%s %d@%d %s", h.SubscriptionID, h.Partition, h.Next, h.State))
+		}
+		slices.Sort(out)
+		return out
+	}
+	put(at("b", 1, 10, "b10"), at("a", 1, 20, "a20"), at("c", 2, 30, "c30"))
+	put(at("b", 1, 9, "b9"), at("a", 1, 20, "a20 again"), at("c", 2, 31, ""))
+	same(t, "health", stored(1, 2), []string{"a 1@20 a20 again", "b 1@10 b10"})
+	same(t, "of another partition", stored(2), []string{})
+	same(t, "of none", stored(), []string{})
+	put(at("b", 3, 1, "b1"), at("c", 2, 30, "c30"))
+	same(t, "after the topic got more partitions", stored(1, 2, 3), []string{"a 1@20 a20 again", "b 3@1 b1"})
+	must(t, s.Maintain(ctx, now().Add(store.KeepHealth+time.Hour), store.Retention{}))
+	same(t, "after a month without a change", stored(1, 2, 3), []string{})
 }
 
 func hostileBytes(t *testing.T, s Store) {

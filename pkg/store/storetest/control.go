@@ -26,11 +26,11 @@ func newSecret(tenant string) webhook.Secret {
 
 func newSubscription(tenant, secretID string) webhook.Subscription {
 	id := fresh("subscription")
-	jitter, traced := 0.2, true
+	jitter, traced, created := 0.2, true, now()
 	return webhook.Subscription{
 		ID: id, Tenant: tenant, Name: "name of " + id, Status: webhook.SubscriptionActive, EndpointURL: "https://example.com/hooks",
 		EventTypes: []string{"balance.*", "card.issued"}, Filter: json.RawMessage(`{"data": {"n": 1.00}}`), SecretID: secretID, Profile: "fynapse",
-		Ordering: webhook.OrderingPerKey, Version: 1, CreatedAt: now(), UpdatedAt: now(),
+		Ordering: webhook.OrderingPerKey, Version: 1, CreatedAt: created, UpdatedAt: created, StatusSince: created,
 		Overrides: webhook.Overrides{
 			Timeout: webhook.Duration(5 * time.Second), Headers: map[string]string{"X-Team": "a"}, Concurrency: 3, Traceparent: &traced,
 			Retry: &webhook.RetryOverride{Delays: []webhook.Duration{webhook.Duration(time.Second)}, Jitter: &jitter}, Rate: &webhook.Rate{PerSecond: 2.5},
@@ -223,8 +223,16 @@ func subscriptionUpdates(t *testing.T, s Store) {
 		return nil
 	}))(t)
 	want.Status, want.StatusReason, want.Version, want.UpdatedAt = webhook.SubscriptionDisabled, "asked for", 2, updated.UpdatedAt
+	want.StatusSince = updated.UpdatedAt
 	same(t, "returned", updated, want)
 	same(t, "stored", got(s.Subscription(ctx, tenant, want.ID))(t), want)
+	renamed := got(s.UpdateSubscription(ctx, tenant, want.ID, func(sub *webhook.Subscription) error {
+		sub.Name, sub.StatusSince = fresh("name"), time.Time{}
+		return nil
+	}))(t)
+	if !renamed.StatusSince.Equal(want.StatusSince) {
+		t.Errorf("renaming moved StatusSince from %v to %v", want.StatusSince, renamed.StatusSince)
+	}
 	wantError(t, store.ErrNotFound)(s.UpdateSubscription(ctx, "other", want.ID, func(*webhook.Subscription) error { return nil }))
 	if err := s.DeleteSubscription(ctx, "other", want.ID); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("delete in another tenant: %v", err)

@@ -45,6 +45,7 @@ type Store interface {
 
 	Record(ctx context.Context, b *store.Batch) error
 	Offsets(ctx context.Context, topics ...string) (map[store.TopicPartition]int64, error)
+	Health(ctx context.Context, partitions ...int32) ([]store.Health, error)
 	Deliveries(ctx context.Context, tenant string, f store.DeliveryFilter, p store.Page) ([]store.Delivery, string, error)
 	CountDeliveries(ctx context.Context, tenant string, f store.DeliveryFilter) (map[webhook.Status]int64, error)
 	Delivery(ctx context.Context, tenant string, id uuid.UUID) (store.Delivery, error)
@@ -94,6 +95,7 @@ func RunIn(t *testing.T, inside func(t *testing.T, f func(t *testing.T)), open f
 		{"WritingABatchTwiceChangesNothing", batchTwice},
 		{"OffsetsNeverGoBack", offsetsMoveForward},
 		{"ABatchBehindAGapIsRefused", gapIsRefused},
+		{"HealthNeverGoesBackInItsPartition", healthMovesForward},
 		{"BytesThatNoDatabaseTakesAreMadeStorable", hostileBytes},
 		{"FiltersSelect", filters},
 		{"PagesOfDeliveriesGoThroughEveryRowOnce", deliveryPages},
