@@ -62,10 +62,10 @@ type Clause struct {
 
 // Compile reads a filter. Nothing, null and {} are no filter: nil. The error is an [*Error].
 func Compile(raw json.RawMessage) (*Filter, error) {
-	raw = bytes.TrimSpace(raw)
-	if len(raw) == 0 || string(raw) == "null" {
+	if None(raw) {
 		return nil, nil
 	}
+	raw = bytes.TrimSpace(raw)
 	if len(raw) > MaxSize {
 		return nil, &Error{Code: TooLarge, Detail: fmt.Sprintf("%d bytes, at most %d are accepted", len(raw), MaxSize)}
 	}
@@ -76,10 +76,7 @@ func Compile(raw json.RawMessage) (*Filter, error) {
 		return nil, &Error{Code: Invalid, Detail: `want an object: a pattern over the event, or {"cel": "…"}`}
 	}
 	fields := fieldsOf(raw)
-	switch {
-	case len(fields) == 0:
-		return nil, nil
-	case fields[0].key == "cel" || len(fields) > 1 && has(fields, "cel"):
+	if has(fields, "cel") {
 		return compileCEL(fields)
 	}
 	pattern, err := compilePattern(fields)
@@ -87,6 +84,12 @@ func Compile(raw json.RawMessage) (*Filter, error) {
 		return nil, err
 	}
 	return &Filter{pattern: pattern}, nil
+}
+
+// None reports whether a filter says nothing: it is absent, null or {}.
+func None(raw json.RawMessage) bool {
+	raw = bytes.TrimSpace(raw)
+	return len(raw) == 0 || string(raw) == "null" || raw[0] == '{' && len(bytes.TrimSpace(raw[1:])) == 1 && raw[len(raw)-1] == '}'
 }
 
 // Match reports whether an event passes. The error, for CEL only, says that the expression could not be evaluated for this

@@ -19,7 +19,7 @@ func TestTheIndexAgreesWithAScan(t *testing.T) {
 		for range rapid.IntRange(0, 30).Draw(t, "changes") {
 			id := fmt.Sprint(rapid.IntRange(0, 8).Draw(t, "id"))
 			if rapid.IntRange(0, 4).Draw(t, "delete") == 0 {
-				s.setSubscription(id, nil)
+				s.setSubscription(id, nil, nil)
 				continue
 			}
 			s.setSubscription(id, &webhook.Subscription{
@@ -27,7 +27,7 @@ func TestTheIndexAgreesWithAScan(t *testing.T) {
 				Tenant:     rapid.SampledFrom([]string{"t1", "t2"}).Draw(t, "tenant"),
 				Status:     rapid.SampledFrom([]webhook.SubscriptionStatus{"active", "paused", "disabled"}).Draw(t, "status"),
 				EventTypes: rapid.SliceOfN(pattern, 0, 3).Draw(t, "patterns"),
-			})
+			}, nil)
 			tenant := rapid.SampledFrom([]string{"t1", "t2"}).Draw(t, "of")
 			event := eventType.Draw(t, "event type")
 			if got, want := matched(s, tenant, event), scan(s, tenant, event); !slices.Equal(got, want) {
@@ -59,7 +59,7 @@ func BenchmarkMatchAmongTenThousandSubscriptions(b *testing.B) {
 	s := newState()
 	for i := range 10_000 {
 		s.setSubscription(fmt.Sprint(i), &webhook.Subscription{ID: fmt.Sprint(i), Tenant: "t", Status: webhook.SubscriptionActive,
-			EventTypes: []string{fmt.Sprintf("type%d.happened", i/2), fmt.Sprintf("type%d.*", i)}})
+			EventTypes: []string{fmt.Sprintf("type%d.happened", i/2), fmt.Sprintf("type%d.*", i)}}, nil)
 	}
 	for b.Loop() {
 		if got := len(s.indexes["t"].match("type42.happened")); got != 3 {
@@ -71,12 +71,12 @@ func BenchmarkMatchAmongTenThousandSubscriptions(b *testing.B) {
 func TestAnOlderVersionThatComesLateChangesNothing(t *testing.T) {
 	s := newState()
 	newer := &webhook.Subscription{ID: "s", Tenant: "default", Status: webhook.SubscriptionDisabled, Version: 2}
-	s.setSubscription("s", newer)
-	s.setSubscription("s", &webhook.Subscription{ID: "s", Tenant: "default", Status: webhook.SubscriptionActive, Version: 1})
+	s.setSubscription("s", newer, nil)
+	s.setSubscription("s", &webhook.Subscription{ID: "s", Tenant: "default", Status: webhook.SubscriptionActive, Version: 1}, nil)
 	if s.subscriptions["s"] != newer {
 		t.Error("version 1 replaced version 2")
 	}
-	s.setSubscription("s", nil)
+	s.setSubscription("s", nil, nil)
 	if len(s.subscriptions) != 0 {
 		t.Error("a deletion was ignored")
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -83,17 +84,34 @@ func (s *Snapshot) Secret(id string) (*webhook.Secret, bool) {
 	return secret, ok
 }
 
-// Match lists the tenant's subscriptions, active and paused ones, whose event types cover an event type, ordered by id.
-// Its cost grows with the number of matches, not of subscriptions.
-func (s *Snapshot) Match(tenant, eventType string) []*webhook.Subscription {
+// Match lists the subscriptions, active and paused ones, that want an event: by its type, then by their filters. They are
+// ordered by id. failed counts those left out because their filter could not be evaluated for this event. The cost grows with
+// the number of subscriptions whose types match, not with all.
+func (s *Snapshot) Match(e *webhook.Event) (matched []*webhook.Subscription, failed int) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	index, ok := s.state.indexes[tenant]
+	index, ok := s.state.indexes[e.Tenant]
 	if !ok {
-		return nil
+		return nil, 0
 	}
-	return index.match(eventType)
+	candidates := index.match(e.Type)
+	if !slices.ContainsFunc(candidates, filtered) {
+		return candidates, 0
+	}
+	matched = make([]*webhook.Subscription, 0, len(candidates))
+	for _, sub := range candidates {
+		wants, err := s.state.wants(sub, e)
+		if err != nil {
+			failed++
+		}
+		if wants {
+			matched = append(matched, sub)
+		}
+	}
+	return matched, failed
 }
+
+func filtered(sub *webhook.Subscription) bool { return len(sub.Filter) > 0 }
 
 var unreadable = telemetry.Labels("topic", "config", "reason", "unreadable")
 
@@ -205,7 +223,7 @@ func (s *Snapshot) apply(ctx context.Context, records []*kgo.Record) {
 	for _, r := range records {
 		if err := s.applyOne(r); err != nil {
 			s.deps.Metrics.Rejected.Add(ctx, 1, unreadable)
-			s.deps.Log.ErrorContext(ctx, "config record skipped", "offset", r.Offset, "key", string(r.Key), "error", err)
+			s.deps.Log.ErrorContext(ctx, "config record not understood", "offset", r.Offset, "key", string(r.Key), "error", err)
 		}
 	}
 	s.deps.Metrics.ConfigOffset.Record(ctx, s.Offset())
@@ -216,7 +234,7 @@ func (s *Snapshot) applyOne(r *kgo.Record) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.state.offset = r.Offset
-	if err == nil && change != nil {
+	if change != nil {
 		change(s.state)
 	}
 	return err

@@ -152,7 +152,7 @@ func TestItIsReadyWhenEverythingPublishedBeforeIsApplied(t *testing.T) {
 		}
 		b.run(s)
 		<-s.Ready()
-		if got := len(s.Match(webhook.DefaultTenant, "a.b")); got != 2000 {
+		if got := len(match(s, webhook.DefaultTenant, "a.b")); got != 2000 {
 			t.Errorf("%d subscriptions when ready, want 2000", got)
 		}
 		if got := s.Offset(); got != 1999 {
@@ -185,7 +185,7 @@ func TestChangesAndDeletionsAreFollowed(t *testing.T) {
 		if k, ok := s.APIKey(hash); !ok || k.ID != "key" {
 			t.Error("no API key")
 		}
-		if got := ids(s.Match("acme", "a.b")); !slices.Equal(got, []string{"sub"}) {
+		if got := ids(match(s, "acme", "a.b")); !slices.Equal(got, []string{"sub"}) {
 			t.Errorf("matches %v", got)
 		}
 
@@ -201,7 +201,7 @@ func TestChangesAndDeletionsAreFollowed(t *testing.T) {
 		if _, ok := s.APIKey(other); !ok {
 			t.Error("the new hash does not find the key")
 		}
-		if got := ids(s.Match("acme", "a.b")); len(got) > 0 {
+		if got := ids(match(s, "acme", "a.b")); len(got) > 0 {
 			t.Errorf("still matches %v", got)
 		}
 
@@ -211,7 +211,7 @@ func TestChangesAndDeletionsAreFollowed(t *testing.T) {
 		_, secret := s.Secret("sec")
 		_, key := s.APIKey(other)
 		_, sub := s.Subscription("sub")
-		if tenant || secret || key || sub || len(s.Match("acme", "b")) > 0 {
+		if tenant || secret || key || sub || len(match(s, "acme", "b")) > 0 {
 			t.Errorf("left after deletion: tenant %v, secret %v, key %v, subscription %v", tenant, secret, key, sub)
 		}
 	})
@@ -310,5 +310,43 @@ func TestItStopsBeforeItIsReady(t *testing.T) {
 		if err := b.snapshot().Run(ctx); err != nil {
 			t.Errorf("Run: %v", err)
 		}
+	})
+}
+
+func match(s *Snapshot, tenant, eventType string) []*webhook.Subscription {
+	matched, _ := s.Match(&webhook.Event{Tenant: tenant, Type: eventType})
+	return matched
+}
+
+func TestAFilterDecidesAfterTheTypeAndChangesWithItsSubscription(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, configTopic)
+		s := b.snapshot()
+		b.run(s)
+		<-s.Ready()
+		filtered := func(filter string, version int64) *kgo.Record {
+			return subscription(t, webhook.Subscription{ID: "sub", Tenant: "acme", EventTypes: []string{"a"}, Filter: []byte(filter), Version: version})
+		}
+		event := func(amount string) *webhook.Event {
+			return &webhook.Event{Tenant: "acme", Type: "a", Data: []byte(`{"amount":` + amount + `}`)}
+		}
+		expect := func(what string, e *webhook.Event, matches, failures int) {
+			t.Helper()
+			time.Sleep(time.Second)
+			if matched, failed := s.Match(e); len(matched) != matches || failed != failures {
+				t.Errorf("%s: %d matches and %d failures, want %d and %d", what, len(matched), failed, matches, failures)
+			}
+		}
+		b.produce(filtered(`{"data":{"amount":[{"numeric":[">",100]}]}}`, 1),
+			subscription(t, webhook.Subscription{ID: "all", Tenant: "acme", Version: 1}))
+		expect("above", event("101"), 2, 0)
+		expect("below", event("99"), 1, 0)
+		b.produce(filtered(`{"cel":"event.data.amount < 100"}`, 2))
+		expect("changed, below", event("99"), 2, 0)
+		expect("not to be evaluated", event(`"much"`), 1, 1)
+		b.produce(filtered(`{"data":{"amount":[{"newer":1}]}}`, 3))
+		expect("from a newer version", event("99"), 1, 1)
+		b.produce(filtered(``, 4))
+		expect("none", event("99"), 2, 0)
 	})
 }

@@ -1,10 +1,12 @@
 package snapshot
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/hookline/hookline/pkg/filter"
 	"github.com/hookline/hookline/pkg/webhook"
 	"github.com/hookline/hookline/pkg/wire"
 )
@@ -14,6 +16,7 @@ type state struct {
 	offset        int64
 	tenants       map[string]*webhook.Tenant
 	subscriptions map[string]*webhook.Subscription
+	filters       map[string]*filter.Filter // of the subscriptions that have one which compiles
 	secrets       map[string]*webhook.Secret
 	keys          map[string]*webhook.APIKey
 	keysByHash    map[[32]byte]*webhook.APIKey
@@ -25,6 +28,7 @@ func newState() *state {
 		offset:        -1,
 		tenants:       map[string]*webhook.Tenant{},
 		subscriptions: map[string]*webhook.Subscription{},
+		filters:       map[string]*filter.Filter{},
 		secrets:       map[string]*webhook.Secret{},
 		keys:          map[string]*webhook.APIKey{},
 		keysByHash:    map[[32]byte]*webhook.APIKey{},
@@ -32,7 +36,8 @@ func newState() *state {
 	}
 }
 
-// decode reads a record outside the lock. The change is nil for a record that says nothing.
+// decode reads a record outside the lock. The change is nil for a record that says nothing. A change with an error is to be
+// made nevertheless.
 func decode(r *kgo.Record) (func(*state), error) {
 	if r.Attrs.IsControl() {
 		return nil, nil
@@ -56,7 +61,7 @@ func deletion(kind wire.Kind, id string) (func(*state), error) {
 	case wire.KindTenant:
 		return func(s *state) { delete(s.tenants, id) }, nil
 	case wire.KindSubscription:
-		return func(s *state) { s.setSubscription(id, nil) }, nil
+		return func(s *state) { s.setSubscription(id, nil, nil) }, nil
 	case wire.KindSecret:
 		return func(s *state) { delete(s.secrets, id) }, nil
 	case wire.KindAPIKey:
@@ -75,7 +80,11 @@ func replacement(kind wire.Kind, id string, value any) (func(*state), error) {
 		}
 	case *webhook.Subscription:
 		if kind == wire.KindSubscription && v.ID == id {
-			return func(s *state) { s.setSubscription(id, v) }, nil
+			compiled, err := filter.Compile(v.Filter)
+			if err != nil { // a newer API knows operators that this process does not
+				err = fmt.Errorf("the subscription gets nothing: its filter: %w", err)
+			}
+			return func(s *state) { s.setSubscription(id, v, compiled) }, err
 		}
 	case *webhook.Secret:
 		if kind == wire.KindSecret && v.ID == id {
@@ -90,7 +99,7 @@ func replacement(kind wire.Kind, id string, value any) (func(*state), error) {
 }
 
 // setSubscription keeps the newer version: a relay that lost its lock in the middle of a produce may publish an older one late.
-func (s *state) setSubscription(id string, now *webhook.Subscription) {
+func (s *state) setSubscription(id string, now *webhook.Subscription, compiled *filter.Filter) {
 	before := s.subscriptions[id]
 	if before != nil && now != nil && now.Version < before.Version {
 		return
@@ -98,11 +107,15 @@ func (s *state) setSubscription(id string, now *webhook.Subscription) {
 	if before != nil && routed(before) {
 		s.indexes[before.Tenant].remove(before)
 	}
+	delete(s.filters, id)
 	if now == nil {
 		delete(s.subscriptions, id)
 		return
 	}
 	s.subscriptions[id] = now
+	if compiled != nil {
+		s.filters[id] = compiled
+	}
 	if !routed(now) {
 		return
 	}
@@ -129,3 +142,17 @@ func (s *state) setKey(id string, now *webhook.APIKey) {
 	s.keys[id] = now
 	s.keysByHash[now.Hash] = now
 }
+
+// wants applies a subscription's filter. It fails where the filter cannot be evaluated; the event does not match then.
+func (s *state) wants(sub *webhook.Subscription, e *webhook.Event) (bool, error) {
+	compiled, ok := s.filters[sub.ID]
+	if !ok {
+		if filter.None(sub.Filter) {
+			return true, nil
+		}
+		return false, errNotCompiled
+	}
+	return compiled.Match(e)
+}
+
+var errNotCompiled = errors.New("the filter is not understood by this process")

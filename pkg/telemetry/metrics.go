@@ -15,6 +15,7 @@ import (
 type Metrics struct {
 	Events            metric.Int64Counter       // outcome: routed, unmatched, rejected
 	Rejected          metric.Int64Counter       // topic, reason
+	FilterErrors      metric.Int64Counter       // filters that could not be evaluated for an event
 	Deliveries        metric.Int64Counter       // status
 	Attempts          metric.Int64Counter       // outcome: delivered, retry, dead_letter, cancelled
 	AttemptDuration   metric.Float64Histogram   // seconds
@@ -23,7 +24,10 @@ type Metrics struct {
 	Duplicates        metric.Int64Counter       // trips dropped because they had been seen
 	RetriesWaiting    metric.Int64Gauge         // partition
 	RetriesOverdue    metric.Float64Gauge       // seconds the oldest due retry has waited; partition
+	RetriesDue        metric.Int64Gauge         // retries that are due and not taken to fire; partition
 	RetriesFired      metric.Int64Counter       //
+	RetriesPutOff     metric.Int64Counter       // due retries that the delivery path had no room for
+	RebuildRemaining  metric.Int64Gauge         // records to apply before anything fires; partition
 	SchedulerRewinds  metric.Int64Counter       // reason
 	ConsumerLag       metric.Int64Gauge         // group
 	RecorderLag       metric.Float64Gauge       // seconds between a record's timestamp and its commit
@@ -40,6 +44,7 @@ func NewMetrics(provider metric.MeterProvider) (*Metrics, error) {
 	m := &Metrics{
 		Events:            b.counter("hookline.events", "Events read from the events topic, by what became of them."),
 		Rejected:          b.counter("hookline.rejected", "Records moved to the rejected topic, by topic and reason."),
+		FilterErrors:      b.counter("hookline.filter.errors", "Filters of subscriptions that could not be evaluated for an event, which then does not match."),
 		Deliveries:        b.counter("hookline.deliveries", "Deliveries that reached a status."),
 		Attempts:          b.counter("hookline.attempts", "Attempts by outcome."),
 		AttemptDuration:   b.seconds("hookline.attempt.duration", "Time of an attempt's HTTP exchange."),
@@ -48,7 +53,10 @@ func NewMetrics(provider metric.MeterProvider) (*Metrics, error) {
 		Duplicates:        b.counter("hookline.duplicates", "Trips dropped because they had been seen."),
 		RetriesWaiting:    b.gauge("hookline.retries.waiting", "Retries waiting, by partition."),
 		RetriesOverdue:    b.secondsGauge("hookline.retries.overdue.seconds", "Age of the oldest retry that is due, by partition."),
+		RetriesDue:        b.gauge("hookline.retries.due", "Retries that are due and have not been taken to fire, by partition."),
 		RetriesFired:      b.counter("hookline.retries.fired", "Retries put back on the deliveries topic."),
+		RetriesPutOff:     b.counter("hookline.retries.put.off", "Times that a due retry was put off because the delivery path had no room for it."),
+		RebuildRemaining:  b.gauge("hookline.scheduler.rebuild.remaining", "Records to apply to the timer index before anything of it fires, by partition."),
 		SchedulerRewinds:  b.counter("hookline.scheduler.rewinds", "Rebuilds of a timer index from its topic, by reason."),
 		ConsumerLag:       b.gauge("hookline.consumer.lag.records", "Records a group has not finished, by group."),
 		RecorderLag:       b.secondsGauge("hookline.recorder.lag.seconds", "Age of the newest recorded record when it was written."),

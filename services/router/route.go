@@ -30,6 +30,7 @@ type passage struct {
 	event    event.Decoded
 	refused  *event.Error
 	matched  int
+	failed   int                     // filters that could not be evaluated
 	pending  []*webhook.Subscription // of the last chunk sent
 	config   int64
 	consumed trace.Span  // nil for what was rejected
@@ -60,10 +61,10 @@ func (ss *session) route(ctx context.Context, r *kgo.Record) (done bool) {
 
 	from := ss.at.cursorAt(r.Partition, r.Offset)
 	ss.awaitConfig(ctx, from.config)
-	matches := ss.deps.Snapshot.Match(decoded.Tenant, decoded.Type)
+	matches, failed := ss.deps.Snapshot.Match(&decoded.Event)
 	// Asked after the match: the worker takes an unknown subscription for deleted only once it has applied this offset.
 	p.config = ss.deps.Snapshot.Offset()
-	p.matched = len(matches)
+	p.matched, p.failed = len(matches), failed
 	matches = behind(matches, from.after)
 	if len(matches) == 0 {
 		ss.sent = append(ss.sent, p)
@@ -269,6 +270,9 @@ func (ss *session) observe(p *passage) {
 		outcome = unmatched
 	}
 	ss.deps.Metrics.Events.Add(ss.work, 1, outcome.label)
+	if p.failed > 0 {
+		ss.deps.Metrics.FilterErrors.Add(ss.work, int64(p.failed))
+	}
 	if !ss.deps.Log.Enabled(ss.work, slog.LevelDebug) {
 		return
 	}
@@ -278,6 +282,6 @@ func (ss *session) observe(p *passage) {
 	}
 	ss.deps.Log.LogAttrs(ss.work, slog.LevelDebug, "event", slog.String("outcome", outcome.name), slog.String("reason", reason),
 		slog.String("event", p.event.ID), slog.String("event_type", p.event.Type), slog.String("tenant", p.event.Tenant),
-		slog.Int("partition", int(p.record.Partition)), slog.Int64("offset", p.record.Offset), slog.Int("deliveries", p.matched),
+		slog.Int("partition", int(p.record.Partition)), slog.Int64("offset", p.record.Offset), slog.Int("deliveries", p.matched), slog.Int("filter_errors", p.failed),
 		slog.Int("bytes", len(p.record.Value)), slog.String("traceparent", p.event.Trace.Parent))
 }

@@ -40,8 +40,8 @@ type Snapshot interface {
 	Ready() <-chan struct{}
 	Offset() int64
 	Tenant(id string) (*webhook.Tenant, bool)
-	// Match lists subscriptions in the order of their ids.
-	Match(tenant, eventType string) []*webhook.Subscription
+	// Match lists the subscriptions that want an event in the order of their ids, and counts those whose filter fails for it.
+	Match(e *webhook.Event) (matched []*webhook.Subscription, failed int)
 }
 
 // Profiles are the delivery contracts, by name in their newest version.

@@ -110,14 +110,13 @@ func (c *table) Tenant(id string) (*webhook.Tenant, bool) {
 	return &webhook.Tenant{ID: id}, id == "acme"
 }
 
-func (c *table) Match(tenant, eventType string) []*webhook.Subscription {
-	var out []*webhook.Subscription
+func (c *table) Match(e *webhook.Event) (out []*webhook.Subscription, failed int) {
 	for _, sub := range c.subs {
-		if sub.Tenant == tenant && sub.Wants(eventType) {
+		if sub.Tenant == e.Tenant && sub.Wants(e.Type) {
 			out = append(out, sub)
 		}
 	}
-	return out
+	return out, 0
 }
 
 func many(n int) (ids []string) {
