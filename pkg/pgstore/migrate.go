@@ -26,7 +26,26 @@ func (s *Store) Migrate(ctx context.Context) error {
 	return s.Maintain(ctx, time.Now(), store.Retention{})
 }
 
+// Behind reports whether migrations of this version are missing. It changes nothing.
+func (s *Store) Behind(ctx context.Context) (behind bool, err error) {
+	err = s.withMigrations(func(p *goose.Provider) error {
+		behind, err = p.HasPending(ctx)
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("read version of database: %w", classify(err))
+	}
+	return behind, nil
+}
+
 func (s *Store) migrate(ctx context.Context) error {
+	return s.withMigrations(func(p *goose.Provider) error {
+		_, err := p.Up(ctx)
+		return err
+	})
+}
+
+func (s *Store) withMigrations(do func(*goose.Provider) error) error {
 	files, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return err
@@ -44,6 +63,5 @@ func (s *Store) migrate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = provider.Up(ctx)
-	return err
+	return do(provider)
 }

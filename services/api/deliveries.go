@@ -30,7 +30,7 @@ type DeliveryView struct {
 
 type listedDeliveryView struct {
 	DeliveryView
-	Attempts []attemptView `json:"attempts,omitzero" doc:"With include=attempts."`
+	Attempts []AttemptView `json:"attempts,omitzero" doc:"With include=attempts."`
 }
 
 type deliveryDetailView struct {
@@ -41,10 +41,11 @@ type deliveryDetailView struct {
 	Generation     int           `json:"generation" doc:"0 for the event itself; grows with every redelivery or replay."`
 	Trigger        string        `json:"trigger" enum:"event,manual,replay"`
 	LastError      *string       `json:"lastError" doc:"Why the last attempt got no response, as a stable code."`
-	Attempts       []attemptView `json:"attempts" doc:"Oldest first, of every generation. An attempt with a quick second try is two entries of one number."`
+	Attempts       []AttemptView `json:"attempts" doc:"Oldest first, of every generation. An attempt with a quick second try is two entries of one number."`
 }
 
-type attemptView struct {
+// AttemptView is one request of a delivery.
+type AttemptView struct {
 	ID            string     `json:"id"`
 	Generation    int        `json:"generation"`
 	Number        int        `json:"number" doc:"Counts the attempts of a generation from 1."`
@@ -189,8 +190,8 @@ func viewDelivery(d *store.Delivery) DeliveryView {
 }
 
 // viewAttempts leaves out decisions that were made without a request: the delivery itself says what they were.
-func viewAttempts(attempts []webhook.Attempt) []attemptView {
-	views := make([]attemptView, 0, len(attempts))
+func viewAttempts(attempts []webhook.Attempt) []AttemptView {
+	views := make([]AttemptView, 0, len(attempts))
 	for i := range attempts {
 		if attempts[i].Number > 0 {
 			views = append(views, viewAttempt(&attempts[i]))
@@ -199,8 +200,8 @@ func viewAttempts(attempts []webhook.Attempt) []attemptView {
 	return views
 }
 
-func viewAttempt(a *webhook.Attempt) attemptView {
-	return attemptView{
+func viewAttempt(a *webhook.Attempt) AttemptView {
+	return AttemptView{
 		ID: a.ID.String(), Generation: int(a.Generation), Number: int(a.Number), Try: int(a.Try), Trigger: string(a.Trigger),
 		StartedAt: a.StartedAt.UTC(), DurationMs: millis(a.Duration),
 		Phases:     phasesView{DNSMs: millis(a.Phases.DNS), ConnectMs: millis(a.Phases.Connect), TLSMs: millis(a.Phases.TLS), FirstByteMs: millis(a.Phases.FirstByte)},

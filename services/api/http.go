@@ -44,6 +44,7 @@ func (s *Service) assemble() error {
 	s.registerDeliveries(a)
 	s.registerEvents(a)
 	s.registerKeys(a)
+	s.registerTail(a)
 
 	spec, err := json.MarshalIndent(a.OpenAPI(), "", "  ")
 	if err != nil {

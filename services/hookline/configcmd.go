@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hookline/hookline/pkg/config"
+	"github.com/hookline/hookline/services/hookline/cli"
 )
 
 // uses lists every command that reads configuration, with an empty struct of it.
@@ -16,7 +17,7 @@ func uses() []config.Use {
 	for _, s := range services {
 		all = append(all, config.Use{Command: s.name, Target: s.config()})
 	}
-	return append(all, config.Use{Command: "migrate", Target: new(migrateConfig)})
+	return append(all, config.Use{Command: "migrate", Target: new(migrateConfig)}, config.Use{Command: "client", Target: new(cli.Config)})
 }
 
 func newConfig(t terminal) *cobra.Command {

@@ -16,6 +16,8 @@ type database interface {
 	api.Store
 	recorder.Store
 	Migrate(ctx context.Context) error
+	// Behind reports whether migrations are missing.
+	Behind(ctx context.Context) (bool, error)
 	Close()
 }
 

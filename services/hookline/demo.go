@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/hookline/hookline/pkg/profile"
 	"github.com/hookline/hookline/pkg/run"
+	"github.com/hookline/hookline/services/hookline/cli"
 )
 
 // The demo: one endpoint that works, one that fails twice before it recovers, and a few events from Kafka and over HTTP.
@@ -31,7 +33,7 @@ const (
 type demo struct {
 	out       io.Writer
 	about     guide
-	control   control
+	client    cli.Client
 	live      func(subscription string) bool
 	endpoints []*demoEndpoint
 	began     time.Time
@@ -55,7 +57,7 @@ type demoEndpoint struct {
 // up; the next demo removes them.
 func runDemo(ctx context.Context, out io.Writer, about guide, live func(subscription string) bool) error {
 	d := &demo{
-		out: out, about: about, live: live, control: control{base: about.URL, key: about.Key},
+		out: out, about: about, live: live, client: cli.Client{URL: about.URL, Key: about.Key},
 		arrived: map[string]bool{}, all: make(chan struct{}),
 		endpoints: []*demoEndpoint{{name: "steady", answers: "200"}, {name: "flaky", answers: "503,timeout,200"}},
 	}
@@ -78,13 +80,15 @@ func runDemo(ctx context.Context, out io.Writer, about guide, live func(subscrip
 
 // prepare replaces the subscriptions of an earlier demo by new ones to two local endpoints.
 func (d *demo) prepare(ctx context.Context) error {
-	earlier, err := d.control.subscriptions(ctx)
-	if err != nil {
+	var earlier struct {
+		Items []struct{ ID, Name string }
+	}
+	if err := d.client.Call(ctx, http.MethodGet, cli.Path+"/subscriptions?limit=1000", nil, &earlier); err != nil {
 		return err
 	}
-	for _, s := range earlier {
+	for _, s := range earlier.Items {
 		if strings.HasPrefix(s.Name, demoPrefix) {
-			if err := d.control.unsubscribe(ctx, s.ID); err != nil {
+			if err := d.client.Call(ctx, http.MethodDelete, cli.Path+"/subscriptions/"+s.ID, nil, nil); err != nil {
 				return err
 			}
 		}
@@ -112,7 +116,8 @@ func (d *demo) subscribe(ctx context.Context, e *demoEndpoint) error {
 	}
 	// A name of its own each time: a secret may not be deleted with its subscription, and is named after it.
 	name := demoPrefix + e.name + time.Now().UTC().Format("-20060102-150405.000")
-	id, secret, err := d.control.subscribe(ctx, map[string]any{
+	var made struct{ ID, SecretValue string }
+	err = d.client.Call(ctx, http.MethodPost, cli.Path+"/subscriptions", map[string]any{
 		"name": name, "endpointUrl": "http://" + listener.Addr().String() + "/" + e.name,
 		"eventTypes": []string{"demo.*"}, "profile": demoProfile,
 		"overrides": map[string]any{
@@ -120,17 +125,17 @@ func (d *demo) subscribe(ctx context.Context, e *demoEndpoint) error {
 			"retry":      map[string]any{"delays": []string{"300ms", "700ms", "1s", "2s", "5s"}},
 			"microRetry": map[string]any{"attempts": 1, "min": "200ms", "max": "200ms"},
 		},
-	})
+	}, &made)
 	if err != nil {
 		return err
 	}
 	// Events that are routed before the subscription is live are not for it.
-	if !poll(ctx, func() bool { return d.live(id) }) {
+	if !poll(ctx, func() bool { return d.live(made.ID) }) {
 		return ctx.Err()
 	}
 	e.listener = listener
 	e.receiver = &receiver{
-		profile: contract, secrets: [][]byte{[]byte(secret)}, script: answers,
+		profile: contract, secrets: [][]byte{[]byte(made.SecretValue)}, script: answers,
 		report: func(r received) { d.saw(e, r) },
 	}
 	return nil
@@ -172,7 +177,7 @@ func (d *demo) produce(ctx context.Context) error {
 	}
 	for i := range demoOverHTTP {
 		event := map[string]any{"event_type": demoEventType, "data": map[string]any{"order": demoFromKafka + i + 1, "via": "http"}}
-		if err := d.control.publish(ctx, event); err != nil {
+		if err := d.client.Call(ctx, http.MethodPost, "/v1/events", event, nil); err != nil {
 			return err
 		}
 	}

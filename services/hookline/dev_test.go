@@ -25,6 +25,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/goleak"
+
+	"github.com/hookline/hookline/services/hookline/cli"
 )
 
 // binary is built once: these tests see what an operator sees.
@@ -56,7 +58,7 @@ type devRun struct {
 	cmd     *exec.Cmd
 	logs    *bytes.Buffer
 	lines   chan string
-	control control
+	client  cli.Client
 	brokers string
 	printed string // when it was ready
 }
@@ -95,13 +97,13 @@ func startDev(t *testing.T, dataDir string, args ...string) *devRun {
 		}
 	}()
 	d.printed = d.readUntil("include=attempts")
-	d.control.base = guideURL.FindStringSubmatch(d.printed)[1]
+	d.client.URL = guideURL.FindStringSubmatch(d.printed)[1]
 	d.brokers = guideKafka.FindStringSubmatch(d.printed)[1]
 	key, err := os.ReadFile(filepath.Join(dataDir, "api-key"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.control.key = strings.TrimSpace(string(key))
+	d.client.Key = strings.TrimSpace(string(key))
 	return d
 }
 
@@ -149,9 +151,10 @@ func (d *devRun) produce(event string) {
 func (d *devRun) subscribe(name, url string, overrides map[string]any) string {
 	d.t.Helper()
 	before := d.configOffset()
-	_, secret, err := d.control.subscribe(d.t.Context(), map[string]any{
+	var made struct{ SecretValue string }
+	err := d.client.Call(d.t.Context(), http.MethodPost, cli.Path+"/subscriptions", map[string]any{
 		"name": name, "endpointUrl": url, "eventTypes": []string{"order.*"}, "overrides": overrides,
-	})
+	}, &made)
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -161,13 +164,13 @@ func (d *devRun) subscribe(name, url string, overrides map[string]any) string {
 	if !poll(ctx, func() bool { return d.configOffset() >= before+2 }) {
 		d.t.Fatal("the subscription is not live")
 	}
-	return secret
+	return made.SecretValue
 }
 
 // configOffset is the offset of the config topic that dev has applied.
 func (d *devRun) configOffset() (offset int) {
 	d.t.Helper()
-	response, err := http.Get(d.control.base + "/metrics")
+	response, err := http.Get(d.client.URL + "/metrics")
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -263,7 +266,7 @@ func TestDevDeliversWhatComesFromKafkaAndOverHTTP(t *testing.T) {
 		t.Errorf("received %s", r.body)
 	}
 
-	if err := d.control.publish(t.Context(), map[string]any{"event_id": "over-http", "event_type": "order.paid", "data": 1}); err != nil {
+	if err := d.client.Call(t.Context(), http.MethodPost, "/v1/events", map[string]any{"event_id": "over-http", "event_type": "order.paid", "data": 1}, nil); err != nil {
 		t.Fatal(err)
 	}
 	r = e.next(t)
@@ -287,7 +290,7 @@ func (d *devRun) delivered(n int) {
 		var answer struct {
 			Counts map[string]int `json:"counts"`
 		}
-		if err := d.control.call(ctx, http.MethodGet, controlPath+"/deliveries/count", nil, &answer); err != nil {
+		if err := d.client.Call(ctx, http.MethodGet, cli.Path+"/deliveries/count", nil, &answer); err != nil {
 			d.t.Fatal(err)
 		}
 		if answer.Counts["DELIVERED"] == n {
@@ -308,7 +311,7 @@ func (d *devRun) pages() {
 	for path, want := range map[string]string{
 		"/": d.brokers, "/readyz": `"ready":true`, "/metrics": `hookline_events_total{outcome="routed"} 2`,
 	} {
-		answer, err := client.Get(d.control.base + path)
+		answer, err := client.Get(d.client.URL + path)
 		if err != nil {
 			d.t.Error(err)
 			continue
@@ -318,7 +321,7 @@ func (d *devRun) pages() {
 		if err != nil || answer.StatusCode != http.StatusOK || !bytes.Contains(text, []byte(want)) {
 			d.t.Errorf("%s: %s, %v: %q is not in\n%s", path, answer.Status, err, want, text)
 		}
-		if bytes.Contains(text, []byte(d.control.key)) {
+		if bytes.Contains(text, []byte(d.client.Key)) {
 			d.t.Errorf("%s shows the API key", path)
 		}
 	}
@@ -407,7 +410,7 @@ func TestDevDeliversAfterAKillWhatWasPending(t *testing.T) {
 			Attempts []json.RawMessage `json:"attempts"`
 		} `json:"items"`
 	}
-	if err := second.control.call(t.Context(), http.MethodGet, controlPath+"/deliveries?include=attempts&eventId=retried", nil, &audit); err != nil {
+	if err := second.client.Call(t.Context(), http.MethodGet, cli.Path+"/deliveries?include=attempts&eventId=retried", nil, &audit); err != nil {
 		t.Fatal(err)
 	}
 	if len(audit.Items) != 1 || len(audit.Items[0].Attempts) != 2 {

@@ -20,7 +20,7 @@ func TestTheLinesThatDevPrintsWorkWhenPasted(t *testing.T) {
 	}
 	dir := t.TempDir()
 	d := startDev(t, dir)
-	about := guide{Program: binary, URL: d.control.base, Brokers: d.brokers, Topic: "hookline.events", DataDir: dir}
+	about := guide{Program: binary, URL: d.client.URL, Brokers: d.brokers, Topic: "hookline.events", DataDir: dir}
 	addr := freeAddr(t)
 	script, events := []string{"set -eu"}, 0
 	for _, step := range about.Steps() {

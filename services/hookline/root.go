@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/spf13/cobra"
 
 	"github.com/hookline/hookline/pkg/config"
+	"github.com/hookline/hookline/services/hookline/cli"
 )
 
 // terminal is what a command reads and writes. Results go to out, logs and errors to err.
@@ -58,27 +60,56 @@ func execute(ctx context.Context, args []string, t terminal) int {
 func newRoot(t terminal) (*cobra.Command, *bool) {
 	started := new(bool)
 	root := &cobra.Command{
-		Use:               "hookline",
-		Short:             "Delivers webhooks from Kafka",
-		Version:           buildVersion(),
-		SilenceUsage:      true,
-		SilenceErrors:     true,
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
-		PersistentPreRun:  func(*cobra.Command, []string) { *started = true },
+		Use:           "hookline",
+		Short:         "Delivers webhooks from Kafka",
+		Version:       buildVersion(),
+		SilenceUsage:  true,
+		SilenceErrors: true,
+
+		PersistentPreRun: func(*cobra.Command, []string) { *started = true },
 	}
 	root.SetIn(t.in)
 	root.SetOut(t.out)
 	root.SetErr(t.err)
-	root.AddGroup(&cobra.Group{ID: groupServices, Title: "Services (any number of copies of each):"})
+	root.AddGroup(
+		&cobra.Group{ID: groupServices, Title: "Services (any number of copies of each):"},
+		&cobra.Group{ID: groupAsk, Title: "Ask and change a running Hookline:"},
+	)
 	for _, s := range services {
 		root.AddCommand(s.command(t))
 	}
 	root.AddCommand(newMigrate(t), newDev(t), newListen(t), newConfig(t), newVersion(t),
-		newProfiles(t), newSimulate(t), newSign(t), newVerify(t))
+		newProfiles(t), newSimulate(t), newSign(t), newVerify(t), newDoctor(t))
+	for _, cmd := range cli.Commands(t.client()) {
+		cmd.GroupID = groupAsk
+		root.AddCommand(cmd)
+	}
 	return root, started
 }
 
-const groupServices = "services"
+const (
+	groupServices = "services"
+	groupAsk      = "ask"
+)
+
+// client is what the commands need that talk to the API. The bootstrap key will do where no other is given.
+func (t terminal) client() (cli.Terminal, func() (cli.Config, error)) {
+	color := isTerminal(t.out) && t.environ["NO_COLOR"] == "" && t.environ["TERM"] != "dumb"
+	return cli.Terminal{In: t.in, Out: t.out, Err: t.err, Color: color}, func() (cfg cli.Config, err error) {
+		environ := t.environ.With(map[string]string{"HOOKLINE_API_KEY": t.environ["HOOKLINE_BOOTSTRAP_API_KEY"]})
+		err = config.Load(&cfg, environ)
+		return cfg, err
+	}
+}
+
+func isTerminal(w io.Writer) bool {
+	file, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := file.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
 
 func newVersion(t terminal) *cobra.Command {
 	return &cobra.Command{

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -114,4 +115,13 @@ func (c redisConfig) Validate() error {
 		return fmt.Errorf("HOOKLINE_REDIS_URL: %w", err)
 	}
 	return index.Close()
+}
+
+// redacted is a URL without its password.
+func redacted(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return "set"
+	}
+	return u.Redacted()
 }

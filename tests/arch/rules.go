@@ -71,7 +71,7 @@ var homes = map[string][]string{
 	"go.opentelemetry.io/contrib":         {"pkg/telemetry", "pkg/httpapi"},
 	"code.dny.dev/ssrf":                   {"pkg/egress"},
 	"github.com/coreos/go-oidc":           {"services/api"},
-	"go.yaml.in/yaml":                     {"pkg/profile"},
+	"go.yaml.in/yaml":                     {"pkg/profile", "services/hookline/cli"},
 	"github.com/santhosh-tekuri":          {"pkg/profile"},
 	module + "proto":                      {"pkg/wire", "pkg/event"},
 	"github.com/testcontainers":           {"tests/testenv"},

@@ -1,0 +1,105 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/url"
+
+	"github.com/spf13/cobra"
+)
+
+var deliveryFilters = []param{byStatus, bySubscription, byEvent, byEventType, byFrom, byTo}
+
+func (a *app) deliveries() *cobra.Command {
+	return group("deliveries", "What became of every event",
+		a.list("List deliveries, newest first", "/deliveries", deliveryFilters,
+			"ID id", "STATUS status", "REASON reason", "TYPE eventType", "EVENT eventId", "SUBSCRIPTION subscriptionId", "ATTEMPTS attemptCount", "LAST lastStatusCode", "NEXT nextAttemptAt", "CREATED createdAt"),
+		a.call("get ID", "Show a delivery with its attempts", get, "/deliveries/%s"),
+		a.countDeliveries(), a.redeliver(),
+	)
+}
+
+func (a *app) countDeliveries() *cobra.Command {
+	cmd := &cobra.Command{Use: "count", Short: "Count deliveries by status", Args: cobra.NoArgs}
+	query := addParams(cmd, deliveryFilters)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		asked, err := query()
+		if err != nil {
+			return err
+		}
+		return a.send(cmd, get, "/deliveries/count?"+asked.Encode(), nil)
+	}
+	return cmd
+}
+
+func (a *app) redeliver() *cobra.Command {
+	return &cobra.Command{
+		Use: "redeliver ID...", Short: "Send deliveries again, under the same ids", Args: cobra.MinimumNArgs(1),
+		Long: "Sends each delivery again. For all of a time, a status or a subscription use 'hookline replays create', which counts first.",
+		RunE: func(cmd *cobra.Command, ids []string) error {
+			for _, id := range ids {
+				if err := a.send(cmd, post, "/deliveries/"+url.PathEscape(id)+"/redeliver", nil); err != nil {
+					return fmt.Errorf("redeliver %s: %w", id, err)
+				}
+			}
+			return nil
+		},
+	}
+}
+
+func (a *app) events() *cobra.Command {
+	return group("events", "What was published",
+		a.call("get ID", "Show an event", get, "/events/%s"),
+		a.publish(),
+		a.call("explain ID", "Say for every subscription why the event went to it, or did not", get, "/events/%s/explain"),
+	)
+}
+
+func (a *app) publish() *cobra.Command {
+	file := ""
+	cmd := &cobra.Command{
+		Use: "publish [TYPE DATA]", Short: "Publish an event over HTTP", Args: cobra.MatchAll(cobra.MaximumNArgs(2)),
+		Example: `  hookline events publish order.created '{"id": 17}'
+  hookline events publish --file events.json`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			body, err := a.event(file, args)
+			if err != nil {
+				return err
+			}
+			c, err := a.connect()
+			if err != nil {
+				return err
+			}
+			answer, err := c.call(cmd.Context(), post, "/v1/events", body)
+			if err != nil {
+				return err
+			}
+			return a.print().value(answer)
+		},
+	}
+	cmd.Flags().StringVarP(&file, "file", "f", "", "one event or an array of them, from a file or -")
+	return cmd
+}
+
+func (a *app) event(file string, args []string) (json.RawMessage, error) {
+	if file != "" {
+		return a.input(file)
+	}
+	if len(args) != 2 {
+		return nil, fmt.Errorf("give a type and its data, or --file")
+	}
+	data, err := rawJSON("data", args[1])
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(struct {
+		Type string          `json:"event_type"`
+		Data json.RawMessage `json:"data"`
+	}{args[0], data})
+}
+
+func (a *app) why() *cobra.Command {
+	cmd := a.call("why EVENT", "Say for every subscription why an event went to it, or did not", get, "/events/%s/explain")
+	cmd.Example = "  hookline why 0198c0f2-8d5e-7c1a-b7f0-1d2e3f4a5b6c"
+	return cmd
+}

@@ -1,0 +1,184 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+func (a *app) replays() *cobra.Command {
+	return group("replays", "Send what was published in a range of time again",
+		a.list("List replays, newest first", "/replays", nil, "ID id", "STATUS status", "SUBSCRIPTION subscriptionId", "DONE progress.done", "OF progress.total", "FROM from", "TO to", "CREATED createdAt"),
+		a.call("get ID", "Show a replay with its progress", get, "/replays/%s"),
+		a.createReplay(), a.watchReplay(),
+		a.call("pause ID", "Hold a replay back", post, "/replays/%s/pause"),
+		a.call("resume ID", "Go on with a replay that was held back", post, "/replays/%s/resume"),
+		a.call("cancel ID", "End a replay; what it has sent stays sent", post, "/replays/%s/cancel"),
+	)
+}
+
+type replayFlags struct {
+	subscription, from, to, filter string
+	types, statuses                []string
+	rate                           float64
+	yes, watch                     bool
+}
+
+func (a *app) createReplay() *cobra.Command {
+	var f replayFlags
+	cmd := &cobra.Command{
+		Use: "create", Short: "Count what a replay would send, ask, and start it", Args: cobra.NoArgs,
+		Example: `  hookline replays create --subscription 0198c0f2 --from 2026-04-14 --to 2026-04-15
+  hookline replays create --subscription 0198c0f2 --from 6h --status DEAD_LETTER --yes --watch`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			body, err := f.body(time.Now())
+			if err != nil {
+				return err
+			}
+			return a.startReplay(cmd, body, f.yes, f.watch)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.subscription, "subscription", "", "id of the subscription that gets the events")
+	flags.StringVar(&f.from, "from", "", byFrom.help)
+	flags.StringVar(&f.to, "to", "", byTo.help+" (default now)")
+	flags.StringArrayVar(&f.types, "type", nil, "only events of this type; again for more")
+	flags.StringArrayVar(&f.statuses, "status", nil, "only what ended so, such as DEAD_LETTER; again for more")
+	flags.StringVar(&f.filter, "filter", "", "only events that match, as JSON")
+	flags.Float64Var(&f.rate, "rate", 0, "deliveries a second at most")
+	flags.BoolVarP(&f.yes, "yes", "y", false, "do not ask")
+	flags.BoolVar(&f.watch, "watch", false, "show the progress until the end")
+	for _, name := range []string{"subscription", "from"} {
+		// Cobra gives an error only for a flag that does not exist.
+		_ = cmd.MarkFlagRequired(name)
+	}
+	return cmd
+}
+
+func (f *replayFlags) body(now time.Time) (map[string]any, error) {
+	body := map[string]any{"subscriptionId": f.subscription}
+	to := f.to
+	if to == "" {
+		to = "0s"
+	}
+	for name, text := range map[string]string{"from": f.from, "to": to} {
+		at, err := moment(text, now)
+		if err != nil {
+			return nil, fmt.Errorf("--%s: %w", name, err)
+		}
+		body[name] = at
+	}
+	if len(f.types) > 0 {
+		body["eventTypes"] = f.types
+	}
+	if len(f.statuses) > 0 {
+		body["statuses"] = f.statuses
+	}
+	if f.rate > 0 {
+		body["ratePerSecond"] = f.rate
+	}
+	if f.filter != "" {
+		filter, err := rawJSON("filter", f.filter)
+		if err != nil {
+			return nil, err
+		}
+		body["filter"] = filter
+	}
+	return body, nil
+}
+
+// replay is what the commands read of one.
+type replay struct {
+	ID       string `json:"id"`
+	Status   string `json:"status"`
+	Progress struct {
+		Total int64 `json:"total"`
+		Done  int64 `json:"done"`
+	} `json:"progress"`
+}
+
+func (a *app) startReplay(cmd *cobra.Command, body map[string]any, yes, watch bool) error {
+	c, err := a.connect()
+	if err != nil {
+		return err
+	}
+	if !yes {
+		body["dryRun"] = true
+		var counted replay
+		if err := c.Call(cmd.Context(), post, Path+"/replays", body, &counted); err != nil {
+			return err
+		}
+		if err := a.confirm(fmt.Sprintf("This sends %d deliveries. Start?", counted.Progress.Total), false); err != nil {
+			return err
+		}
+		delete(body, "dryRun")
+	}
+	answer, err := c.call(cmd.Context(), post, Path+"/replays", body)
+	if err != nil {
+		return err
+	}
+	if !watch {
+		return a.print().value(answer)
+	}
+	var started replay
+	if err := json.Unmarshal(answer, &started); err != nil {
+		return fmt.Errorf("read answer: %w", err)
+	}
+	return a.watch(cmd.Context(), c, started.ID)
+}
+
+func (a *app) watchReplay() *cobra.Command {
+	return &cobra.Command{Use: "watch ID", Short: "Show the progress of a replay until its end", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.connect()
+			if err != nil {
+				return err
+			}
+			return a.watch(cmd.Context(), c, args[0])
+		}}
+}
+
+// watch prints a line a second until the replay has ended. Interrupting it does not stop the replay.
+func (a *app) watch(ctx context.Context, c Client, id string) error {
+	began, first := time.Now(), int64(-1)
+	for {
+		answer, err := c.call(ctx, get, Path+"/replays/"+url.PathEscape(id), nil)
+		if err != nil {
+			return err
+		}
+		var r replay
+		if err := json.Unmarshal(answer, &r); err != nil {
+			return fmt.Errorf("read answer: %w", err)
+		}
+		if first < 0 {
+			first = r.Progress.Done
+		}
+		fmt.Fprintf(a.Err, "%s %d of %d%s\n", r.Status, r.Progress.Done, r.Progress.Total, remaining(r, first, time.Since(began)))
+		switch r.Status {
+		case "done", "cancelled", "paused":
+			return a.print().value(answer)
+		case "failed":
+			return errors.Join(a.print().value(answer), errors.New("the replay has failed"))
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("no longer watching; the replay goes on, see: hookline replays watch %s", id)
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// remaining says when the replay will be done at the speed that was seen.
+func remaining(r replay, first int64, passed time.Duration) string {
+	seen := r.Progress.Done - first
+	if seen <= 0 || passed < time.Second {
+		return ""
+	}
+	left := time.Duration(float64(passed) / float64(seen) * float64(r.Progress.Total-r.Progress.Done))
+	return ", " + left.Round(time.Second).String() + " to go"
+}
