@@ -53,7 +53,8 @@ type world struct {
 // fickle is a database that can be away.
 type fickle struct {
 	*sqlitestore.Store
-	away atomic.Bool
+	away, readOnly atomic.Bool // readOnly: batches cannot be written, everything else can
+	updates        atomic.Int64
 }
 
 func (f *fickle) gone() error {
@@ -65,9 +66,14 @@ func (f *fickle) gone() error {
 
 func (f *fickle) Ping(ctx context.Context) error { return errors.Join(f.gone(), f.Store.Ping(ctx)) }
 
+func (f *fickle) UpdateSubscription(ctx context.Context, tenant, id string, change func(*webhook.Subscription) error) (webhook.Subscription, error) {
+	f.updates.Add(1)
+	return f.Store.UpdateSubscription(ctx, tenant, id, change)
+}
+
 func (f *fickle) Record(ctx context.Context, b *store.Batch) error {
-	if err := f.gone(); err != nil {
-		return err
+	if err := f.gone(); err != nil || f.readOnly.Load() {
+		return errors.Join(err, store.ErrUnavailable)
 	}
 	return f.Store.Record(ctx, b)
 }

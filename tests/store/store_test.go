@@ -83,7 +83,7 @@ func TestPostgresStore(t *testing.T) {
 	// One database for all: making one takes longer than most of the suite's tests.
 	s, url := migrated(t)
 	storetest.Run(t, func(t *testing.T) storetest.Store {
-		exec(t, url, `TRUNCATE events, attempts, deliveries, consumer_offsets, outbox, subscriptions, secrets, api_keys, tenants`)
+		exec(t, url, `TRUNCATE events, attempts, deliveries, consumer_offsets, subscription_health, outbox, subscriptions, secrets, api_keys, tenants`)
 		return s
 	})
 }
