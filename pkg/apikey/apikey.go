@@ -41,6 +41,9 @@ func New() (token string, hash [sha256.Size]byte) {
 	return token, Hash(token)
 }
 
+// Recognizable is the beginning of a token of [New], by which people know it again; too little of it to guess the rest.
+func Recognizable(token string) string { return token[:len(Prefix)+6] }
+
 // Hash is the form in which a token is stored and looked up.
 func Hash(token string) [sha256.Size]byte { return sha256.Sum256([]byte(token)) }
 

@@ -74,26 +74,48 @@ func (Value) MarshalText() ([]byte, error) { return []byte("[secret]"), nil }
 
 // Seal encrypts the value of one version of a secret: kid length, kid, nonce, ciphertext.
 func (r *Ring) Seal(value Value, s *webhook.Secret, version int) []byte {
+	return r.seal(value, identity(s, version))
+}
+
+func (r *Ring) seal(value, identity []byte) []byte {
 	sealed := append([]byte{byte(len(r.first))}, r.first...)
-	return r.keys[r.first].Seal(sealed, nil, value, identity(s, version))
+	return r.keys[r.first].Seal(sealed, nil, value, identity)
 }
 
 // Open decrypts what Seal made for the same secret and version.
 func (r *Ring) Open(s *webhook.Secret, v webhook.SecretVersion) (Value, error) {
-	if len(v.Sealed) < 1 || len(v.Sealed) < 1+int(v.Sealed[0]) {
-		return nil, errors.New("open secret: sealed value is too short")
-	}
-	n := 1 + int(v.Sealed[0])
-	kid := string(v.Sealed[1:n])
-	aead, ok := r.keys[kid]
-	if !ok {
-		return nil, fmt.Errorf("open secret %s: encryption key %q is not in HOOKLINE_ENCRYPTION_KEYS", s.ID, kid)
-	}
-	value, err := aead.Open(nil, nil, v.Sealed[n:], identity(s, v.Number))
+	value, err := r.open(v.Sealed, identity(s, v.Number))
 	if err != nil {
 		return nil, fmt.Errorf("open secret %s version %d: %w", s.ID, v.Number, err)
 	}
 	return value, nil
+}
+
+func (r *Ring) open(sealed, identity []byte) ([]byte, error) {
+	if len(sealed) < 1 || len(sealed) < 1+int(sealed[0]) {
+		return nil, errors.New("sealed value is too short")
+	}
+	n := 1 + int(sealed[0])
+	kid := string(sealed[1:n])
+	aead, ok := r.keys[kid]
+	if !ok {
+		return nil, fmt.Errorf("encryption key %q is not in HOOKLINE_ENCRYPTION_KEYS", kid)
+	}
+	return aead.Open(nil, nil, sealed[n:], identity)
+}
+
+// SealAnswer encrypts what a request with an idempotency key was answered, which may show a secret.
+func (r *Ring) SealAnswer(answer []byte, tenant, key string) []byte {
+	return r.seal(answer, []byte(tenant+"|"+key+"|answer"))
+}
+
+// OpenAnswer decrypts what SealAnswer made for the same tenant and key.
+func (r *Ring) OpenAnswer(sealed []byte, tenant, key string) ([]byte, error) {
+	answer, err := r.open(sealed, []byte(tenant+"|"+key+"|answer"))
+	if err != nil {
+		return nil, fmt.Errorf("open answer: %w", err)
+	}
+	return answer, nil
 }
 
 func identity(s *webhook.Secret, version int) []byte {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,8 +20,37 @@ import (
 // caller is who asks. The tenant of everything a request touches is the caller's, never one that the request names.
 type caller struct {
 	Tenant string
-	KeyID  string
-	Name   string
+	// KeyID is the id of an API key, or the subject of a token where User is set; Name is for people.
+	KeyID string
+	Name  string
+	User  bool
+
+	permissions []webhook.Permission
+}
+
+func (c *caller) may(p webhook.Permission) bool { return slices.Contains(c.permissions, p) }
+
+// operator reports whether the caller administers the whole installation: an admin of the default tenant does, one of another
+// tenant administers that tenant.
+func (c *caller) operator() bool {
+	return c.Tenant == webhook.DefaultTenant && c.may(webhook.PermissionAdmin)
+}
+
+// actor is who the log of changes names.
+func (c *caller) actor() store.Actor {
+	kind := store.ActorAPIKey
+	if c.User {
+		kind = store.ActorUser
+	}
+	return store.Actor{Kind: kind, ID: c.KeyID, Name: c.Name}
+}
+
+// String says who it was, to people.
+func (c *caller) String() string {
+	if c.User {
+		return "user " + c.Name
+	}
+	return "API key " + c.Name
 }
 
 type callerKey struct{}
@@ -51,7 +81,7 @@ func (s *Service) authorize(ctx huma.Context, next func(huma.Context)) {
 		s.refuse(ctx.Context(), w, ctx.Operation().OperationID, err)
 		return
 	}
-	*callerFrom(ctx.Context()) = caller{Tenant: key.Tenant, KeyID: key.ID, Name: key.Name}
+	*callerFrom(ctx.Context()) = caller{Tenant: key.Tenant, KeyID: key.ID, Name: key.Name, permissions: key.Permissions}
 	next(ctx)
 }
 

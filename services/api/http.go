@@ -18,6 +18,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"go.opentelemetry.io/otel/attribute"
 
+	"github.com/hookline/hookline/pkg/store"
 	"github.com/hookline/hookline/pkg/strictjson"
 	"github.com/hookline/hookline/pkg/webhook"
 )
@@ -38,12 +39,14 @@ const bearer = "bearer"
 func (s *Service) assemble() error {
 	mux := http.NewServeMux()
 	a := humago.New(mux, apiConfig())
-	a.UseMiddleware(s.observe, s.authorize, s.checkBody)
+	a.UseMiddleware(s.observe, s.authorize, s.checkBody, s.once)
 	s.registerSecrets(a)
 	s.registerSubscriptions(a)
 	s.registerDeliveries(a)
 	s.registerEvents(a)
 	s.registerKeys(a)
+	s.registerTenants(a)
+	s.registerChanges(a)
 	s.registerTail(a)
 
 	spec, err := json.MarshalIndent(a.OpenAPI(), "", "  ")
@@ -104,8 +107,12 @@ func route[I, O any](s *Service, a huma.API, op huma.Operation, need webhook.Per
 	op.Extensions = map[string]any{"x-permission": string(need)}
 	// checkBody has read the body within its own deadline; huma's would end the request it belongs to.
 	op.BodyReadTimeout = -1
+	if op.Method == http.MethodPost {
+		op.Parameters = append(op.Parameters, idempotencyParam())
+	}
 	huma.Register(a, op, func(ctx context.Context, in *I) (*O, error) {
-		out, err := handle(ctx, *callerFrom(ctx), in)
+		who := callerFrom(ctx)
+		out, err := handle(store.By(ctx, who.actor()), *who, in)
 		if err != nil {
 			return nil, s.failure(ctx, op.OperationID, err)
 		}

@@ -54,6 +54,8 @@ const (
 
 type secretWithValueOutput struct{ Body secretWithValueView }
 
+type secretOutput struct{ Body SecretView }
+
 func (s *Service) registerSecrets(a huma.API) {
 	tags := []string{"Secrets"}
 	route(s, a, huma.Operation{OperationID: "create-secret", Method: http.MethodPost, Path: "/secrets", Tags: tags, DefaultStatus: http.StatusCreated,
@@ -64,6 +66,8 @@ func (s *Service) registerSecrets(a huma.API) {
 		Summary: "Get a secret with its value"}, webhook.PermissionSubscriptionRead, s.getSecret)
 	route(s, a, huma.Operation{OperationID: "rotate-secret", Method: http.MethodPost, Path: "/secrets/{id}/rotate", Tags: tags,
 		Summary: "Give a secret a new value"}, webhook.PermissionSubscriptionEdit, s.rotateSecret)
+	route(s, a, huma.Operation{OperationID: "expire-previous-secret", Method: http.MethodPost, Path: "/secrets/{id}/expire-previous", Tags: tags,
+		Summary: "End the overlap of a rotation", Description: "The previous value signs no more. Where there is none, nothing changes."}, webhook.PermissionSubscriptionEdit, s.expirePrevious)
 	route(s, a, huma.Operation{OperationID: "delete-secret", Method: http.MethodDelete, Path: "/secrets/{id}", Tags: tags,
 		Summary: "Delete a secret that no subscription uses"}, webhook.PermissionSubscriptionEdit, s.deleteSecret)
 }
@@ -75,11 +79,13 @@ func (s *Service) createSecret(ctx context.Context, who caller, in *struct{ Body
 		}
 	}
 	secret, value := s.newSecret(who.Tenant, in.Body.Name, in.Body.Profile)
+	out := withValue(secret, value)
+	promise(ctx, out)
 	if err := s.deps.Store.CreateSecret(ctx, *secret); err != nil {
 		return nil, named(err, "a secret")
 	}
 	s.relay.changed()
-	return withValue(secret, value), nil
+	return out, nil
 }
 
 func (s *Service) listSecrets(ctx context.Context, who caller, in *PageInput) (*pageOutput[SecretView], error) {
@@ -122,7 +128,11 @@ func (s *Service) rotateSecret(ctx context.Context, who caller, in *struct {
 	var value seal.Value
 	secret, err := s.deps.Store.UpdateSecret(ctx, who.Tenant, in.ID, func(secret *webhook.Secret) error {
 		value = s.newValue(secret.Profile)
-		return s.rotate(secret, value, overlap, request.Force, now())
+		if err := s.rotate(secret, value, overlap, request.Force, now()); err != nil {
+			return err
+		}
+		promise(ctx, withValue(secret, value))
+		return nil
 	})
 	if err != nil {
 		return nil, err
@@ -152,6 +162,25 @@ func (s *Service) rotate(secret *webhook.Secret, value seal.Value, overlap time.
 	secret.Versions = append([]webhook.SecretVersion{fresh}, versions...)
 	secret.UpdatedAt = at
 	return nil
+}
+
+// expirePrevious ends the overlap of a rotation early: every receiver has the new value, or the old one has leaked.
+func (s *Service) expirePrevious(ctx context.Context, who caller, in *IDInput) (*secretOutput, error) {
+	secret, err := s.deps.Store.Secret(ctx, who.Tenant, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	if len(secret.Live(time.Now())) > 1 {
+		secret, err = s.deps.Store.UpdateSecret(ctx, who.Tenant, in.ID, func(secret *webhook.Secret) error {
+			secret.Versions = secret.Versions[:min(1, len(secret.Versions))]
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		s.relay.changed()
+	}
+	return &secretOutput{Body: viewSecret(&secret)}, nil
 }
 
 func (s *Service) deleteSecret(ctx context.Context, who caller, in *IDInput) (*struct{}, error) {

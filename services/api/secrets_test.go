@@ -102,6 +102,31 @@ func TestRotationKeepsThePreviousValueForTheOverlap(t *testing.T) {
 	r.must(http.StatusOK, http.MethodPost, "/secrets/"+id+"/rotate", nil)
 }
 
+func TestAnOverlapIsEndedEarly(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	path := "/secrets/" + r.must(http.StatusCreated, http.MethodPost, "/secrets", map[string]any{"name": "billing"}).str("id")
+	rotated := r.must(http.StatusOK, http.MethodPost, path+"/rotate", nil)
+	for range 2 {
+		ended := r.must(http.StatusOK, http.MethodPost, path+"/expire-previous", nil)
+		if versions := ended.body["versions"].([]any); len(versions) != 1 || strings.Contains(ended.text, rotated.str("value")) {
+			t.Errorf("ended: %s", ended.text)
+		}
+	}
+	if got := r.must(http.StatusOK, http.MethodGet, path, nil); got.str("value") != rotated.str("value") {
+		t.Error("the current value is gone")
+	}
+	r.must(http.StatusOK, http.MethodPost, path+"/rotate", nil)
+	log := r.must(http.StatusOK, http.MethodGet, "/changes?kind=secret", nil)
+	var actions []string
+	for _, c := range log.items() {
+		actions = append(actions, c["action"].(string))
+	}
+	if !slices.Equal(actions, []string{"rotate", "expire", "rotate", "create"}) {
+		t.Errorf("log %q", actions)
+	}
+}
+
 func TestAnOverlapIsAtMostSevenDays(t *testing.T) {
 	t.Parallel()
 	r := start(t)

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -22,12 +23,17 @@ type Store interface {
 	SubscriptionWriter
 	Audit
 	Outbox
+	ChangeLog
+	Answers
 }
 
 // Tenants keeps the tenants.
 type Tenants interface {
 	Tenant(ctx context.Context, id string) (webhook.Tenant, error)
+	Tenants(ctx context.Context, p store.Page) (items []webhook.Tenant, next string, err error)
+	CreateTenant(ctx context.Context, t webhook.Tenant) error
 	PutTenant(ctx context.Context, t webhook.Tenant) error
+	UpdateTenant(ctx context.Context, id string, change func(*webhook.Tenant) error) (webhook.Tenant, error)
 }
 
 // APIKeys keeps the keys that requests come with.
@@ -62,7 +68,7 @@ type SubscriptionReader interface {
 type SubscriptionWriter interface {
 	CreateSubscription(ctx context.Context, sub webhook.Subscription, fresh *webhook.Secret) error
 	UpdateSubscription(ctx context.Context, tenant, id string, change func(*webhook.Subscription) error) (webhook.Subscription, error)
-	DeleteSubscription(ctx context.Context, tenant, id string) error
+	DeleteSubscription(ctx context.Context, tenant, id string, checks ...func(*webhook.Subscription) error) error
 }
 
 // Audit is what the recorder has written.
@@ -77,6 +83,18 @@ type DeliveryAudit interface {
 	Delivery(ctx context.Context, tenant string, id uuid.UUID) (store.Delivery, error)
 	Deliveries(ctx context.Context, tenant string, f store.DeliveryFilter, p store.Page) (items []store.Delivery, next string, err error)
 	CountDeliveries(ctx context.Context, tenant string, f store.DeliveryFilter) (map[webhook.Status]int64, error)
+}
+
+// ChangeLog tells who changed what.
+type ChangeLog interface {
+	Changes(ctx context.Context, tenant string, f store.ChangeFilter, p store.Page) (items []store.Change, next string, err error)
+}
+
+// Answers keeps what requests with an idempotency key were answered.
+type Answers interface {
+	ClaimRequest(ctx context.Context, c store.Claim) (answer []byte, err error)
+	KeepAnswer(ctx context.Context, c store.Claim, answer []byte, until time.Time) error
+	ReleaseClaim(ctx context.Context, c store.Claim) error
 }
 
 // Outbox holds the config records that changes have left behind, oldest first.

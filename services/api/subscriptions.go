@@ -25,7 +25,7 @@ type SubscriptionView struct {
 	Name         string          `json:"name"`
 	Tenant       string          `json:"tenant"`
 	Status       string          `json:"status" enum:"active,disabled,paused"`
-	StatusReason *string         `json:"statusReason" doc:"Why it is not active, where somebody said so."`
+	StatusReason *string         `json:"statusReason" doc:"Who changed the status, and why where they said so."`
 	EndpointURL  string          `json:"endpointUrl"`
 	EventTypes   []string        `json:"eventTypes" doc:"Empty: every type."`
 	Filter       json.RawMessage `json:"filter"`
@@ -67,6 +67,7 @@ type patchSubscription struct {
 
 type reasonInput struct {
 	IDInput
+	IfMatchInput
 	Body *struct {
 		Reason string `json:"reason,omitempty" nullable:"true" maxLength:"256" pattern:"^[^\\x00-\\x1f\\x7f]*$" patternDescription:"text without control characters" doc:"Why, for people: it becomes the statusReason."`
 	} `nameHint:"SetStatus"`
@@ -133,6 +134,8 @@ func (s *Service) createSubscription(ctx context.Context, who caller, in *struct
 	} else if err := s.attach(ctx, &sub); err != nil {
 		return nil, err
 	}
+	out := &createdSubscriptionOutput{ETag: etag(&sub), Body: createdSubscriptionView{SubscriptionView: viewSubscription(&sub), SecretValue: string(value)}}
+	promise(ctx, out)
 	err := s.deps.Store.CreateSubscription(ctx, sub, fresh)
 	switch {
 	case errors.Is(err, store.ErrNotFound): // the secret has been deleted since it was found
@@ -141,7 +144,7 @@ func (s *Service) createSubscription(ctx context.Context, who caller, in *struct
 		return nil, named(err, "a subscription or secret")
 	}
 	s.relay.changed()
-	return &createdSubscriptionOutput{ETag: etag(&sub), Body: createdSubscriptionView{SubscriptionView: viewSubscription(&sub), SecretValue: string(value)}}, nil
+	return out, nil
 }
 
 func (s *Service) defaultProfile(ctx context.Context, tenant string) (string, error) {
@@ -170,8 +173,8 @@ func (s *Service) getSubscription(ctx context.Context, who caller, in *IDInput) 
 
 func (s *Service) patchSubscription(ctx context.Context, who caller, in *struct {
 	IDInput
-	IfMatch string `header:"If-Match" maxLength:"256" doc:"The ETag of the version that the change is meant for."`
-	Body    patchSubscription
+	IfMatchInput
+	Body patchSubscription
 }) (*subscriptionOutput, error) {
 	current, err := s.deps.Store.Subscription(ctx, who.Tenant, in.ID)
 	if err != nil {
@@ -195,8 +198,8 @@ func (s *Service) patchSubscription(ctx context.Context, who caller, in *struct 
 		}
 	}
 	sub, err := s.deps.Store.UpdateSubscription(ctx, who.Tenant, in.ID, func(sub *webhook.Subscription) error {
-		if in.IfMatch != "" && !matches(in.IfMatch, sub) {
-			return problem(http.StatusPreconditionFailed, "version_mismatch", "somebody else has changed the subscription: get it again")
+		if err := in.check(etag(sub)); err != nil {
+			return err
 		}
 		patch.apply(sub, who)
 		if patch.SecretRef != nil {
@@ -229,8 +232,12 @@ func (p *patchSubscription) apply(sub *webhook.Subscription, who caller) {
 	}
 }
 
-func (s *Service) deleteSubscription(ctx context.Context, who caller, in *IDInput) (*struct{}, error) {
-	if err := s.deps.Store.DeleteSubscription(ctx, who.Tenant, in.ID); err != nil {
+func (s *Service) deleteSubscription(ctx context.Context, who caller, in *struct {
+	IDInput
+	IfMatchInput
+}) (*struct{}, error) {
+	check := func(sub *webhook.Subscription) error { return in.check(etag(sub)) }
+	if err := s.deps.Store.DeleteSubscription(ctx, who.Tenant, in.ID, check); err != nil {
 		return nil, err
 	}
 	s.relay.changed()
@@ -245,6 +252,9 @@ func (s *Service) setStatus(status webhook.SubscriptionStatus) func(context.Cont
 			reason = in.Body.Reason
 		}
 		sub, err := s.deps.Store.UpdateSubscription(ctx, who.Tenant, in.ID, func(sub *webhook.Subscription) error {
+			if err := in.check(etag(sub)); err != nil {
+				return err
+			}
 			turn(sub, status, reason, who)
 			return nil
 		})
@@ -256,11 +266,14 @@ func (s *Service) setStatus(status webhook.SubscriptionStatus) func(context.Cont
 	}
 }
 
-// turn sets the status, and says who did it where no other reason is given.
+// turn sets the status, and says who did it and why.
 func turn(sub *webhook.Subscription, status webhook.SubscriptionStatus, reason string, who caller) {
-	sub.Status, sub.StatusReason = status, reason
-	if reason == "" && status != webhook.SubscriptionActive {
-		sub.StatusReason = string(status) + " by API key " + who.Name
+	sub.Status, sub.StatusReason = status, ""
+	if reason != "" || status != webhook.SubscriptionActive {
+		sub.StatusReason = string(status) + " by " + who.String()
+	}
+	if reason != "" {
+		sub.StatusReason += ": " + reason
 	}
 }
 
@@ -352,16 +365,6 @@ func (f *fieldErrors) unsupported(filter json.RawMessage, ordering string) {
 
 // etag is the subscription's version.
 func etag(sub *webhook.Subscription) string { return strconv.Quote(strconv.FormatInt(sub.Version, 10)) }
-
-// matches compares strongly, as If-Match demands: a weak tag never matches.
-func matches(header string, sub *webhook.Subscription) bool {
-	for tag := range strings.SplitSeq(header, ",") {
-		if tag = strings.TrimSpace(tag); tag == "*" || tag == etag(sub) {
-			return true
-		}
-	}
-	return false
-}
 
 func output(sub *webhook.Subscription) *subscriptionOutput {
 	return &subscriptionOutput{ETag: etag(sub), Body: viewSubscription(sub)}

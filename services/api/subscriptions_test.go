@@ -143,7 +143,7 @@ func TestASubscriptionIsDisabledAndEnabled(t *testing.T) {
 	t.Parallel()
 	r := start(t)
 	path := "/subscriptions/" + r.subscribe("s")
-	if a := r.must(http.StatusOK, http.MethodPost, path+"/disable", map[string]any{"reason": "maintenance"}); a.str("status") != "disabled" || a.str("statusReason") != "maintenance" {
+	if a := r.must(http.StatusOK, http.MethodPost, path+"/disable", map[string]any{"reason": "maintenance"}); a.str("status") != "disabled" || a.str("statusReason") != "disabled by API key bootstrap: maintenance" {
 		t.Errorf("disable: %s", a.text)
 	}
 	if a := r.must(http.StatusOK, http.MethodPost, path+"/enable", nil); a.str("status") != "active" || a.body["statusReason"] != nil {
@@ -274,4 +274,26 @@ func TestPlainHTTPIsTheOperatorsToPermitUnderEveryProfile(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestAnUpdateOfAnotherVersionIsRefused(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	id := r.subscribe("s")
+	path := "/subscriptions/" + id
+	first := r.must(http.StatusOK, http.MethodGet, path, nil).header.Get("ETag")
+	r.must(http.StatusOK, http.MethodPatch, path, map[string]any{"name": "t"}, "If-Match", first)
+	for operation, body := range map[string]any{"PATCH " + path: map[string]any{"name": "lost"}, "POST " + path + "/enable": nil, "POST " + path + "/disable": nil, "DELETE " + path: nil} {
+		method, path, _ := strings.Cut(operation, " ")
+		for _, tag := range []string{first, "W/" + first, `"x"`, "nonsense"} {
+			if a := r.must(http.StatusPreconditionFailed, method, path, body, "If-Match", tag); a.code() != "version_mismatch" {
+				t.Errorf("%s: %s", operation, a.text)
+			}
+		}
+	}
+	got := r.must(http.StatusOK, http.MethodGet, path, nil)
+	if got.str("name") != "t" || got.str("status") != "active" {
+		t.Errorf("got %s", got.text)
+	}
+	r.must(http.StatusNoContent, http.MethodDelete, path, nil, "If-Match", `"0", `+got.header.Get("ETag"))
 }

@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"math/big"
 	"net"
 	"net/http"
@@ -22,7 +21,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -85,8 +83,6 @@ type world struct {
 	api      http.Handler
 
 	authorities *x509.CertPool
-	services    map[string]func() service
-	running     map[string]started
 
 	mu       sync.Mutex
 	answer   endpoint
@@ -96,12 +92,12 @@ type world struct {
 // inWorld runs a test in a bubble in which every service is up.
 func inWorld(t *testing.T, answer endpoint, test func(w *world)) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{T: t, answer: answer, log: testLog(), profiles: profile.Builtin(), running: map[string]started{}}
+		w := &world{T: t, answer: answer, log: testLog(), profiles: profile.Builtin()}
 		w.openServers()
 		w.serveEndpoints()
-		w.openServices()
-		w.start("snapshot", "api", "router", "delivery", "scheduler", "recorder")
-		defer func() { w.stop(slices.Collect(maps.Keys(w.running))...) }()
+		defer w.startServices()()
+		// Everybody is in their group and has applied the config topic.
+		settle(5 * time.Second)
 		test(w)
 	})
 }
@@ -192,14 +188,8 @@ type service interface {
 	Run(ctx context.Context) error
 }
 
-// started is a service that runs.
-type started struct {
-	cancel context.CancelFunc
-	done   chan struct{}
-}
-
-// openServices makes what services share, and says how each of them is made.
-func (w *world) openServices() {
+// startServices runs all of them; stop ends them in order and waits.
+func (w *world) startServices() (stop func()) {
 	state := health.New()
 	tracer := nooptrace.NewTracerProvider().Tracer("")
 	applied := snapshot.New(snapshot.Deps{Kafka: w.cluster, Log: w.log, Metrics: w.metrics})
@@ -207,64 +197,39 @@ func (w *world) openServices() {
 		Prefix: "hookline.", Embedded: true,
 		Dialer: func(context.Context, string, string) (net.Conn, error) { return w.redis.Dial() },
 	}))
-	w.Cleanup(func() { _ = index.Close() })
 	transport := w.guard.Transport()
 	transport.TLSClientConfig.RootCAs = w.authorities
-	w.Cleanup(transport.CloseIdleConnections)
+	control := must(api.New(
+		api.Config{Addr: "127.0.0.1:0", BootstrapKey: apiKey, DrainTimeout: time.Second, OutboxPoll: time.Minute},
+		api.Deps{Log: w.log, Metrics: w.metrics, Tracer: tracer, Health: state, Kafka: w.cluster, Store: w.store, Ring: w.keys, Profiles: w.profiles, Endpoint: w.guard, Mounted: true}))
+	w.api = control.Handler()
 	drain := 20 * time.Second
-	w.services = map[string]func() service{
-		"snapshot": func() service { return applied },
-		"api": func() service {
-			control := must(api.New(
-				api.Config{Addr: "127.0.0.1:0", BootstrapKey: apiKey, DrainTimeout: time.Second, OutboxPoll: time.Minute},
-				api.Deps{Log: w.log, Metrics: w.metrics, Tracer: tracer, Health: state, Kafka: w.cluster, Store: w.store, Ring: w.keys, Profiles: w.profiles, Endpoint: w.guard, Mounted: true}))
-			w.api = control.Handler()
-			return control
-		},
-		"router": func() service {
-			return must(router.New(router.Config{DrainTimeout: drain}, router.Deps{Log: w.log, Metrics: w.metrics, Tracer: tracer, Health: state, Kafka: w.cluster, Snapshot: applied, Profiles: w.profiles}))
-		},
-		"delivery": func() service {
-			return must(delivery.New(
-				delivery.Config{MaxInflight: 64, EndpointInflight: 16, WindowRecords: 2000, WindowBytes: 32 << 20, RememberedTrips: 10_000, ResponseBytes: 1024, DrainTimeout: drain},
-				delivery.Deps{Log: w.log, Metrics: w.metrics, Tracer: tracer, Health: state, Kafka: w.cluster, Snapshot: applied, Profiles: w.profiles, Keys: w.keys, Transport: transport}))
-		},
-		"scheduler": func() service {
-			return must(scheduler.New(scheduler.Config{Inflight: 100, CacheBytes: 1 << 20, Lease: 30 * time.Second, DrainTimeout: drain},
-				scheduler.Deps{Log: w.log, Metrics: w.metrics, Health: state, Kafka: w.cluster, Index: index, LongestDelay: w.profiles.LongestDelay()}))
-		},
-		"recorder": func() service {
-			return must(recorder.New(recorder.Config{Batch: 1000, Linger: 100 * time.Millisecond, DrainTimeout: drain},
-				recorder.Deps{Log: w.log, Metrics: w.metrics, Health: state, Kafka: w.cluster, Store: w.store, Profiles: w.profiles}))
-		},
+	services := []service{
+		control,
+		must(router.New(router.Config{DrainTimeout: drain}, router.Deps{Log: w.log, Metrics: w.metrics, Tracer: tracer, Health: state, Kafka: w.cluster, Snapshot: applied, Profiles: w.profiles})),
+		must(delivery.New(
+			delivery.Config{MaxInflight: 64, EndpointInflight: 16, WindowRecords: 2000, WindowBytes: 32 << 20, RememberedTrips: 10_000, ResponseBytes: 1024, DrainTimeout: drain},
+			delivery.Deps{Log: w.log, Metrics: w.metrics, Tracer: tracer, Health: state, Kafka: w.cluster, Snapshot: applied, Profiles: w.profiles, Keys: w.keys, Transport: transport})),
+		must(scheduler.New(scheduler.Config{Inflight: 100, CacheBytes: 1 << 20, Lease: 30 * time.Second, DrainTimeout: drain},
+			scheduler.Deps{Log: w.log, Metrics: w.metrics, Health: state, Kafka: w.cluster, Index: index, LongestDelay: w.profiles.LongestDelay()})),
+		must(recorder.New(recorder.Config{Batch: 1000, Linger: 100 * time.Millisecond, DrainTimeout: drain},
+			recorder.Deps{Log: w.log, Metrics: w.metrics, Health: state, Kafka: w.cluster, Store: w.store, Profiles: w.profiles})),
 	}
-}
-
-// start runs services that do not run, and waits until they are in their groups and have applied the config topic.
-func (w *world) start(names ...string) {
-	for _, name := range names {
-		s := w.services[name]()
-		ctx, cancel := context.WithCancel(w.Context())
-		running := started{cancel, make(chan struct{})}
-		w.running[name] = running
-		go func() {
-			defer close(running.done)
-			if err := s.Run(ctx); err != nil && ctx.Err() == nil {
-				w.Errorf("%s: %v", name, err)
+	ctx, cancel := context.WithCancel(w.Context())
+	var running sync.WaitGroup
+	running.Go(func() { _ = applied.Run(ctx) })
+	for _, s := range services {
+		running.Go(func() {
+			if err := s.Run(ctx); err != nil {
+				w.Errorf("%T: %v", s, err)
 			}
-		}()
+		})
 	}
-	settle(5 * time.Second)
-}
-
-// stop ends services, and waits until they have.
-func (w *world) stop(names ...string) {
-	for _, name := range names {
-		w.running[name].cancel()
-	}
-	for _, name := range names {
-		<-w.running[name].done
-		delete(w.running, name)
+	return func() {
+		cancel()
+		running.Wait()
+		transport.CloseIdleConnections()
+		_ = index.Close()
 	}
 }
 

@@ -138,12 +138,18 @@ func (s *Store) UpdateSubscription(ctx context.Context, tenant, id string, chang
 	return updated, nil
 }
 
-// DeleteSubscription deletes a subscription of the tenant, or returns [store.ErrNotFound]. Its secret stays.
-func (s *Store) DeleteSubscription(ctx context.Context, tenant, id string) error {
+// DeleteSubscription deletes a subscription of the tenant, or returns [store.ErrNotFound]. Its secret stays. An error of a check,
+// made under the lock of UpdateSubscription, is returned as it is, and nothing is deleted.
+func (s *Store) DeleteSubscription(ctx context.Context, tenant, id string, checks ...func(*webhook.Subscription) error) error {
 	return s.change(ctx, "delete subscription", func(tx *sql.Tx) error {
 		old, err := subscription(ctx, tx, tenant, id)
 		if err != nil {
 			return err
+		}
+		for _, check := range checks {
+			if err := check(&old); err != nil {
+				return aborted{err}
+			}
 		}
 		if _, err := tx.ExecContext(ctx, `DELETE FROM subscriptions WHERE id = $1`, old.ID); err != nil {
 			return err

@@ -38,7 +38,7 @@ type Store interface {
 	Subscription(ctx context.Context, tenant, id string) (webhook.Subscription, error)
 	Subscriptions(ctx context.Context, tenant string, p store.Page) ([]webhook.Subscription, string, error)
 	UpdateSubscription(ctx context.Context, tenant, id string, change func(*webhook.Subscription) error) (webhook.Subscription, error)
-	DeleteSubscription(ctx context.Context, tenant, id string) error
+	DeleteSubscription(ctx context.Context, tenant, id string, checks ...func(*webhook.Subscription) error) error
 	Outbox(ctx context.Context, limit int) ([]store.OutboxRecord, error)
 	Published(ctx context.Context, upTo int64) error
 	OutboxLock(ctx context.Context, f func(ctx context.Context) error) (bool, error)
