@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math/big"
 	"net"
 	"net/http"
@@ -21,6 +22,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -83,6 +85,8 @@ type world struct {
 	api      http.Handler
 
 	authorities *x509.CertPool
+	services    map[string]func() service
+	running     map[string]started
 
 	mu       sync.Mutex
 	answer   endpoint
@@ -92,12 +96,12 @@ type world struct {
 // inWorld runs a test in a bubble in which every service is up.
 func inWorld(t *testing.T, answer endpoint, test func(w *world)) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{T: t, answer: answer, log: testLog(), profiles: profile.Builtin()}
+		w := &world{T: t, answer: answer, log: testLog(), profiles: profile.Builtin(), running: map[string]started{}}
 		w.openServers()
 		w.serveEndpoints()
-		defer w.startServices()()
-		// Everybody is in their group and has applied the config topic.
-		settle(5 * time.Second)
+		w.openServices()
+		w.start("snapshot", "api", "router", "delivery", "scheduler", "recorder")
+		defer func() { w.stop(slices.Collect(maps.Keys(w.running))...) }()
 		test(w)
 	})
 }
@@ -188,8 +192,14 @@ type service interface {
 	Run(ctx context.Context) error
 }
 
-// startServices runs all of them; stop ends them in order and waits.
-func (w *world) startServices() (stop func()) {
+// started is a service that runs.
+type started struct {
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+// openServices makes what services share, and says how each of them is made.
+func (w *world) openServices() {
 	state := health.New()
 	tracer := nooptrace.NewTracerProvider().Tracer("")
 	applied := snapshot.New(snapshot.Deps{Kafka: w.cluster, Log: w.log, Metrics: w.metrics})
@@ -197,39 +207,64 @@ func (w *world) startServices() (stop func()) {
 		Prefix: "hookline.", Embedded: true,
 		Dialer: func(context.Context, string, string) (net.Conn, error) { return w.redis.Dial() },
 	}))
+	w.Cleanup(func() { _ = index.Close() })
 	transport := w.guard.Transport()
 	transport.TLSClientConfig.RootCAs = w.authorities
-	control := must(api.New(
-		api.Config{Addr: "127.0.0.1:0", BootstrapKey: apiKey, DrainTimeout: time.Second, OutboxPoll: time.Minute},
-		api.Deps{Log: w.log, Metrics: w.metrics, Tracer: tracer, Health: state, Kafka: w.cluster, Store: w.store, Ring: w.keys, Profiles: w.profiles, Endpoint: w.guard, Mounted: true}))
-	w.api = control.Handler()
+	w.Cleanup(transport.CloseIdleConnections)
 	drain := 20 * time.Second
-	services := []service{
-		control,
-		must(router.New(router.Config{DrainTimeout: drain}, router.Deps{Log: w.log, Metrics: w.metrics, Tracer: tracer, Health: state, Kafka: w.cluster, Snapshot: applied, Profiles: w.profiles})),
-		must(delivery.New(
-			delivery.Config{MaxInflight: 64, EndpointInflight: 16, WindowRecords: 2000, WindowBytes: 32 << 20, RememberedTrips: 10_000, ResponseBytes: 1024, DrainTimeout: drain},
-			delivery.Deps{Log: w.log, Metrics: w.metrics, Tracer: tracer, Health: state, Kafka: w.cluster, Snapshot: applied, Profiles: w.profiles, Keys: w.keys, Transport: transport})),
-		must(scheduler.New(scheduler.Config{Inflight: 100, CacheBytes: 1 << 20, Lease: 30 * time.Second, DrainTimeout: drain},
-			scheduler.Deps{Log: w.log, Metrics: w.metrics, Health: state, Kafka: w.cluster, Index: index, LongestDelay: w.profiles.LongestDelay()})),
-		must(recorder.New(recorder.Config{Batch: 1000, Linger: 100 * time.Millisecond, DrainTimeout: drain},
-			recorder.Deps{Log: w.log, Metrics: w.metrics, Health: state, Kafka: w.cluster, Store: w.store, Profiles: w.profiles})),
+	w.services = map[string]func() service{
+		"snapshot": func() service { return applied },
+		"api": func() service {
+			control := must(api.New(
+				api.Config{Addr: "127.0.0.1:0", BootstrapKey: apiKey, DrainTimeout: time.Second, OutboxPoll: time.Minute},
+				api.Deps{Log: w.log, Metrics: w.metrics, Tracer: tracer, Health: state, Kafka: w.cluster, Store: w.store, Ring: w.keys, Profiles: w.profiles, Endpoint: w.guard, Mounted: true}))
+			w.api = control.Handler()
+			return control
+		},
+		"router": func() service {
+			return must(router.New(router.Config{DrainTimeout: drain}, router.Deps{Log: w.log, Metrics: w.metrics, Tracer: tracer, Health: state, Kafka: w.cluster, Snapshot: applied, Profiles: w.profiles}))
+		},
+		"delivery": func() service {
+			return must(delivery.New(
+				delivery.Config{MaxInflight: 64, EndpointInflight: 16, WindowRecords: 2000, WindowBytes: 32 << 20, RememberedTrips: 10_000, ResponseBytes: 1024, DrainTimeout: drain},
+				delivery.Deps{Log: w.log, Metrics: w.metrics, Tracer: tracer, Health: state, Kafka: w.cluster, Snapshot: applied, Profiles: w.profiles, Keys: w.keys, Transport: transport}))
+		},
+		"scheduler": func() service {
+			return must(scheduler.New(scheduler.Config{Inflight: 100, CacheBytes: 1 << 20, Lease: 30 * time.Second, DrainTimeout: drain},
+				scheduler.Deps{Log: w.log, Metrics: w.metrics, Health: state, Kafka: w.cluster, Index: index, LongestDelay: w.profiles.LongestDelay()}))
+		},
+		"recorder": func() service {
+			return must(recorder.New(recorder.Config{Batch: 1000, Linger: 100 * time.Millisecond, DrainTimeout: drain},
+				recorder.Deps{Log: w.log, Metrics: w.metrics, Health: state, Kafka: w.cluster, Store: w.store, Profiles: w.profiles}))
+		},
 	}
-	ctx, cancel := context.WithCancel(w.Context())
-	var running sync.WaitGroup
-	running.Go(func() { _ = applied.Run(ctx) })
-	for _, s := range services {
-		running.Go(func() {
-			if err := s.Run(ctx); err != nil {
-				w.Errorf("%T: %v", s, err)
+}
+
+// start runs services that do not run, and waits until they are in their groups and have applied the config topic.
+func (w *world) start(names ...string) {
+	for _, name := range names {
+		s := w.services[name]()
+		ctx, cancel := context.WithCancel(w.Context())
+		running := started{cancel, make(chan struct{})}
+		w.running[name] = running
+		go func() {
+			defer close(running.done)
+			if err := s.Run(ctx); err != nil && ctx.Err() == nil {
+				w.Errorf("%s: %v", name, err)
 			}
-		})
+		}()
 	}
-	return func() {
-		cancel()
-		running.Wait()
-		transport.CloseIdleConnections()
-		_ = index.Close()
+	settle(5 * time.Second)
+}
+
+// stop ends services, and waits until they have.
+func (w *world) stop(names ...string) {
+	for _, name := range names {
+		w.running[name].cancel()
+	}
+	for _, name := range names {
+		<-w.running[name].done
+		delete(w.running, name)
 	}
 }
 
@@ -267,6 +302,16 @@ func (w *world) subscribe(name, profile string, more map[string]any) (id string)
 	return made.ID
 }
 
+// status is that of a subscription.
+type status struct{ Status, StatusReason string }
+
+func (w *world) subscription(id string) status {
+	w.Helper()
+	var s status
+	w.call(http.MethodGet, "/subscriptions/"+id, nil, &s)
+	return s
+}
+
 // publish produces a native event.
 func (w *world) publish(id, eventType string, headers ...kgo.RecordHeader) {
 	w.Helper()
@@ -293,6 +338,7 @@ func (w *world) at(path string) []time.Time {
 type row struct {
 	ID, Status, Reason, EventID, SubscriptionID string
 	AttemptCount                                int
+	UpdatedAt                                   time.Time
 	Attempts                                    []struct {
 		Number, StatusCode int
 		Traceparent        string
