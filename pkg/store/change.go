@@ -63,13 +63,14 @@ const (
 	ChangeSecret       ChangeKind = "secret"
 	ChangeAPIKey       ChangeKind = "api_key"
 	ChangeTenant       ChangeKind = "tenant"
+	ChangeReplay       ChangeKind = "replay"
 )
 
 // Action says what was done to it.
 type Action string
 
 // The actions. Enable, disable and pause are of subscriptions, rotate, expire (the end of an overlap) and bind (to the profile of
-// its first use) of secrets, revoke of API keys.
+// its first use) of secrets, revoke of API keys, pause, resume and cancel of replays.
 const (
 	ActionCreate  Action = "create"
 	ActionUpdate  Action = "update"
@@ -81,6 +82,8 @@ const (
 	ActionExpire  Action = "expire"
 	ActionBind    Action = "bind"
 	ActionRevoke  Action = "revoke"
+	ActionResume  Action = "resume"
+	ActionCancel  Action = "cancel"
 )
 
 // ChangeFilter selects changes of one tenant. Zero fields select everything.

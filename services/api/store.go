@@ -66,7 +66,7 @@ type SubscriptionReader interface {
 
 // SubscriptionWriter changes subscriptions, each together with its config record.
 type SubscriptionWriter interface {
-	CreateSubscription(ctx context.Context, sub webhook.Subscription, fresh *webhook.Secret) error
+	CreateSubscription(ctx context.Context, sub webhook.Subscription, fresh *webhook.Secret, replays ...store.Replay) error
 	UpdateSubscription(ctx context.Context, tenant, id string, change func(*webhook.Subscription) error) (webhook.Subscription, error)
 	DeleteSubscription(ctx context.Context, tenant, id string, checks ...func(*webhook.Subscription) error) error
 }

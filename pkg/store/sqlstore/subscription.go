@@ -23,8 +23,9 @@ const (
 
 // CreateSubscription inserts a subscription, together with a secret made for it (fresh) or using the one that sub.SecretID, or
 // else sub.SecretRef, names. It binds the secret to the subscription's profile. [store.ErrExists] where a name is taken,
-// [store.ErrNotFound] where there is no such secret, [store.ErrProfileMismatch] where it is bound to another profile.
-func (s *Store) CreateSubscription(ctx context.Context, sub webhook.Subscription, fresh *webhook.Secret) error {
+// [store.ErrNotFound] where there is no such secret, [store.ErrProfileMismatch] where it is bound to another profile. Replays
+// to the new subscription are created with it.
+func (s *Store) CreateSubscription(ctx context.Context, sub webhook.Subscription, fresh *webhook.Secret, replays ...store.Replay) error {
 	return s.change(ctx, "create subscription", func(tx *sql.Tx) error {
 		if fresh != nil {
 			made := *fresh
@@ -49,6 +50,11 @@ func (s *Store) CreateSubscription(ctx context.Context, sub webhook.Subscription
 		}
 		if err := s.logSubscription(ctx, tx, nil, &sub); err != nil {
 			return err
+		}
+		for i := range replays {
+			if err := s.insertReplay(ctx, tx, &replays[i]); err != nil {
+				return err
+			}
 		}
 		return s.emitSubscription(ctx, tx, &sub)
 	})

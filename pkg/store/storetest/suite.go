@@ -34,7 +34,7 @@ type Store interface {
 	Secrets(ctx context.Context, tenant string, p store.Page) ([]webhook.Secret, string, error)
 	UpdateSecret(ctx context.Context, tenant, id string, change func(*webhook.Secret) error) (webhook.Secret, error)
 	DeleteSecret(ctx context.Context, tenant, id string) error
-	CreateSubscription(ctx context.Context, sub webhook.Subscription, fresh *webhook.Secret) error
+	CreateSubscription(ctx context.Context, sub webhook.Subscription, fresh *webhook.Secret, replays ...store.Replay) error
 	Subscription(ctx context.Context, tenant, id string) (webhook.Subscription, error)
 	Subscriptions(ctx context.Context, tenant string, p store.Page) ([]webhook.Subscription, string, error)
 	UpdateSubscription(ctx context.Context, tenant, id string, change func(*webhook.Subscription) error) (webhook.Subscription, error)
@@ -51,6 +51,8 @@ type Store interface {
 	Delivery(ctx context.Context, tenant string, id uuid.UUID) (store.Delivery, error)
 	Attempts(ctx context.Context, tenant string, deliveries ...uuid.UUID) (map[uuid.UUID][]webhook.Attempt, error)
 	Event(ctx context.Context, tenant, id string) (webhook.Event, error)
+
+	replays
 }
 
 // Run runs the suite. The function opens a store with an empty, migrated database, and closes it when the test ends.
@@ -103,6 +105,15 @@ func RunIn(t *testing.T, inside func(t *testing.T, f func(t *testing.T)), open f
 		{"DeliveriesAreOfATenant", deliveriesAreOfATenant},
 		{"MaintenanceDropsWhatRetentionHasPassed", retention},
 		{"ConcurrentRecordersAndReadersAgree", concurrentRecorders},
+
+		{"EventsAreReadInTheOrderInWhichTheyWereRecorded", eventsInOrder},
+		{"EventsAreSelectedByTypeTimeAndOffset", eventsSelected},
+		{"AnEventIsFoundByItsPlaceInKafkaInItsTenantOnly", eventByPlace},
+		{"TheFurthestRowOfEachDeliveryIsFoundByID", deliveriesByID},
+		{"AReplayComesBackAsItWasCreated", replayRoundTrip},
+		{"AReplayIsCreatedWithItsSubscriptionOrNotAtAll", replayWithSubscription},
+		{"OneProcessHoldsAReplay", replayLease},
+		{"WhatPeopleAskOfAReplayAndItsProgressDoNotOverwriteEachOther", replaySteered},
 	} {
 		t.Run(c.name, func(t *testing.T) { inside(t, func(t *testing.T) { c.test(t, open(t)) }) })
 	}
