@@ -32,55 +32,117 @@ func jittered(share float64, delays ...time.Duration) []gap {
 // slack is how late an attempt may come for reasons other than its schedule: hops, ticks, leases.
 const slack = 2 * time.Second
 
-// TestEveryContractIsKeptFromTheFirstAttemptToTheDeadLetter lets an endpoint refuse for ever. The schedules are those of
-// the documents in the profiles, written out here anew.
-func TestEveryContractIsKeptFromTheFirstAttemptToTheDeadLetter(t *testing.T) {
-	const m, h = time.Minute, time.Hour
-	fynapse := []time.Duration{30 * time.Second, 90 * time.Second, 270 * time.Second, 810 * time.Second, 2430 * time.Second, 7290 * time.Second}
+// life is what becomes of an event whose endpoint refuses for ever.
+type life struct {
+	profile   string
+	answer    func(n int) (status int, header map[string]string) // nil: 503
+	overrides map[string]any
+	tries     int // requests an attempt
+	gaps      []gap
+	reason    string
+	// last is how long after the event the last attempt is made, where that is exact.
+	last time.Duration
+}
+
+// lives are the schedules of the documents in the profiles, written out here anew, and the edges of fynapse's window.
+func lives() map[string]life {
+	const s, m, h, day = time.Second, time.Minute, time.Hour, 24 * time.Hour
+	fynapse := []time.Duration{30 * s, 90 * s, 270 * s, 810 * s, 2430 * s, 7290 * s}
 	for len(fynapse) < 19 {
 		fynapse = append(fynapse, 4*h)
 	}
-	for _, c := range []struct {
-		profile string
-		event   string
-		gaps    []gap
-		tries   int // requests an attempt
-		lasts   time.Duration
-	}{
-		{"fynapse", "balance.extracted", jittered(.2, fynapse...), 2, 72 * h},
-		{"flashfx", "withdrawal.updated", exactly(6*time.Second, 60*time.Second, 600*time.Second), 1, h},
-		{"fuse", "transactions.updates", exactly(m, 5*m, 30*m, 2*h, 12*h), 1, 24 * h},
-	} {
-		t.Run(c.profile, func(t *testing.T) {
-			refuse := func(string, int) (int, map[string]string) { return http.StatusServiceUnavailable, nil }
-			inWorld(t, refuse, func(w *world) {
-				overrides := map[string]any{}
-				w.subscribe(c.profile, c.profile, overrides)
-				w.publish("event-1", c.event)
-				settle(c.lasts + h)
-				checkLife(w, "/"+c.profile, c.gaps, c.tries)
-			})
-		})
+	never := map[string]string{"Retry-After": "999999999"}
+	return map[string]life{
+		"fynapse":  {profile: "fynapse", tries: 2, gaps: jittered(.2, fynapse...), reason: "attempts_exhausted"},
+		"fynex":    {profile: "fynex", tries: 1, gaps: exactly(m, 5*m, 30*m, 2*h, 12*h), reason: "attempts_exhausted"},
+		"flashfx":  {profile: "flashfx", tries: 1, gaps: exactly(6*s, 60*s, 600*s), reason: "attempts_exhausted"},
+		"fuse":     {profile: "fuse", tries: 1, gaps: exactly(m, 5*m, 30*m, 2*h, 12*h), reason: "attempts_exhausted"},
+		"standard": {profile: "standard", tries: 1, gaps: jittered(.1, 5*s, 5*m, 30*m, 2*h, 5*h, 10*h, 14*h, 20*h, 24*h), reason: "attempts_exhausted"},
+		// 410 says that the endpoint is gone.
+		"gone": {profile: "standard", tries: 1, reason: "http_status",
+			answer: func(int) (int, map[string]string) { return http.StatusGone, nil }},
+		// The sixth attempt would be due after the 72 hours: it is given up at once, with a dozen attempts left.
+		"edge": {profile: "fynapse", tries: 2, gaps: exactly(day, day, 23*h, 59*m), reason: "window_exceeded",
+			overrides: map[string]any{"retry": map[string]any{"delays": []string{"24h", "24h", "23h", "59m", "2m", "2m", "2m", "2m"}}}},
+		// The day that is asked for at most, up to a tenth more, twice; the third would be too late, so the last attempt is made
+		// 30 seconds before the window ends. After that nothing is left to ask for.
+		"asking": {profile: "fynapse", tries: 2, gaps: []gap{{day, day + day/10}, {day, day + day/10}, {72*h - 2*day*11/10 - m, day}}, reason: "window_exceeded", last: 72*h - 30*s,
+			answer: func(int) (int, map[string]string) { return http.StatusServiceUnavailable, never }},
 	}
 }
 
-// checkLife compares the requests to a path with a schedule, and the audit with both.
-func checkLife(w *world, path string, gaps []gap, tries int) {
-	w.Helper()
-	times := w.at(path)
-	if want := (len(gaps) + 1) * tries; len(times) != want {
-		w.Fatalf("%d requests, want %d", len(times), want)
+// TestEveryContractIsKeptFromTheFirstAttemptToTheDeadLetter lets endpoints refuse for ever, all in one world.
+func TestEveryContractIsKeptFromTheFirstAttemptToTheDeadLetter(t *testing.T) {
+	all := lives()
+	refuse := func(path string, n int) (int, map[string]string) {
+		if answer := all[strings.TrimPrefix(path, "/")].answer; answer != nil {
+			return answer(n)
+		}
+		return http.StatusServiceUnavailable, nil
 	}
-	for i, g := range gaps {
-		// From the end of one attempt to the beginning of the next.
-		waited := times[(i+1)*tries].Sub(times[i*tries+tries-1])
-		if waited < g.least-time.Millisecond || waited > g.most+slack {
-			w.Errorf("attempt %d came %v after the one before it, want %v to %v", i+2, waited, g.least, g.most)
+	inWorld(t, refuse, func(w *world) {
+		ids := map[string]string{}
+		for name, l := range all {
+			ids[name] = w.subscribe(name, l.profile, map[string]any{"eventTypes": []string{"of." + name}, "overrides": l.overrides})
+		}
+		began := time.Now()
+		for name := range all {
+			w.publish(name, "of."+name)
+		}
+		// fynex disables after the fifth failure, at two and a half hours. Enabled before its last attempt is due, it makes that too.
+		settle(3 * time.Hour)
+		if got := w.subscription(ids["fynex"]); got.Status != "disabled" {
+			t.Errorf("after five failures fynex's subscription is %+v, want it disabled", got)
+		}
+		w.call(http.MethodPost, "/subscriptions/"+ids["fynex"]+"/enable", nil, nil)
+		if got := w.subscription(ids["gone"]); got.Status != "disabled" || !strings.Contains(got.StatusReason, "410") {
+			t.Errorf("after 410 the subscription is %+v, want it disabled", got)
+		}
+		settle(time.Minute)
+		// Deliveries do not need the API, nor the audit as they go. Without them the days that follow cost less.
+		w.stop("api", "recorder")
+		settle(90 * time.Hour)
+		w.start("api", "recorder")
+		settle(time.Minute)
+		audit := map[string]row{}
+		for _, r := range w.deliveries() {
+			audit[r.EventID] = r
+		}
+		for name, l := range all {
+			t.Run(name, func(t *testing.T) { l.check(t, w.at("/"+name), began, audit[name]) })
+		}
+	})
+}
+
+// check compares the requests that an endpoint got with the schedule, and the audit with both.
+func (l *life) check(t *testing.T, times []time.Time, began time.Time, audit row) {
+	if want := (len(l.gaps) + 1) * l.tries; len(times) != want {
+		t.Fatalf("%d requests, want %d; audit %+v", len(times), want, audit)
+	}
+	for i := 0; i < len(times); i += l.tries {
+		if l.tries < 2 {
+			break
+		}
+		if waited := times[i+1].Sub(times[i]); waited < 200*time.Millisecond || waited > 2*time.Second+slack {
+			t.Errorf("the second try of attempt %d came after %v, want 200 ms to 2 s", i/l.tries+1, waited)
 		}
 	}
-	rows := w.deliveries()
-	if len(rows) != 1 || rows[0].Status != "DEAD_LETTER" || rows[0].AttemptCount != len(gaps)+1 || len(rows[0].Attempts) != len(times) {
-		w.Errorf("audit %+v, want one dead letter after %d attempts", rows, len(gaps)+1)
+	for i, g := range l.gaps {
+		// From the end of one attempt to the beginning of the next.
+		waited := times[(i+1)*l.tries].Sub(times[i*l.tries+l.tries-1])
+		if waited < g.least-time.Millisecond || waited > g.most+slack {
+			t.Errorf("attempt %d came %v after the one before it, want %v to %v", i+2, waited, g.least, g.most)
+		}
+	}
+	end := times[len(times)-1]
+	if first := times[len(times)-l.tries].Sub(began); l.last != 0 && (first < l.last-slack || first > l.last+slack) {
+		t.Errorf("the last attempt came %v after the event, want %v", first, l.last)
+	}
+	if audit.Status != "DEAD_LETTER" || audit.Reason != l.reason || audit.AttemptCount != len(l.gaps)+1 || len(audit.Attempts) != len(times) {
+		t.Errorf("audit %+v, want one dead letter for %s after %d attempts", audit, l.reason, len(l.gaps)+1)
+	}
+	if ended := audit.UpdatedAt.Sub(end); ended < -time.Second || ended > slack {
+		t.Errorf("the dead letter came %v after the last request, want it at once", ended)
 	}
 }
 
