@@ -157,6 +157,8 @@ func (s *Service) forgetMetrics(sh *shard) {
 	ctx := context.WithoutCancel(s.work)
 	s.deps.Metrics.RetriesWaiting.Record(ctx, 0, sh.label)
 	s.deps.Metrics.RetriesOverdue.Record(ctx, 0, sh.label)
+	s.deps.Metrics.RetriesDue.Record(ctx, 0, sh.label)
+	s.deps.Metrics.RebuildRemaining.Record(ctx, 0, sh.label)
 	for _, what := range []string{askApply, askClaim, askAck} {
 		s.redis.report(ctx, sh.asker(what), nil)
 	}
@@ -169,6 +171,7 @@ const (
 	askFind  = "find"
 	askFetch = "fetch"
 	askWatch = "watch"
+	askPath  = "path"
 )
 
 func (s *Service) fetchFailed(ctx context.Context, partition int32, err error) {
@@ -246,9 +249,11 @@ func (s *Service) put(ctx context.Context, sh *shard, from position, last int64,
 }
 
 func (s *Service) opened(ctx context.Context, sh *shard, last int64, earliest time.Time) {
-	if opened, rebuilt := sh.took(last, earliest); opened && rebuilt > 0 {
+	opened, rebuilt := sh.took(last, earliest)
+	if opened && rebuilt > 0 {
 		s.log.InfoContext(ctx, "the timer index is built again", "partition", sh.partition, "offset", last, "took", rebuilt)
 	}
+	s.deps.Metrics.RebuildRemaining.Record(ctx, sh.at().remaining(), sh.label)
 }
 
 // passGaps opens gates whose last records are gone: compaction and transactions leave offsets without a record, which no
@@ -369,6 +374,7 @@ func (s *Service) found(ctx context.Context, sh *shard, p plan) {
 		s.log.WarnContext(ctx, "building the timer index again", "partition", sh.partition, "reason", p.reason, "from", p.next, "to", p.gate)
 	}
 	sh.found(p)
+	s.deps.Metrics.RebuildRemaining.Record(ctx, p.remaining(), sh.label)
 }
 
 // extents asks what the log of every partition holds. Partitions whose leader does not answer are missing.
@@ -391,5 +397,6 @@ func (s *Service) extents(ctx context.Context) (map[int32]extent, error) {
 			found[start.Partition] = extent{start: start.Offset, end: end.Offset}
 		}
 	})
+	s.path.has(len(found))
 	return found, nil
 }

@@ -44,12 +44,15 @@ func (s *Service) decode(ctx context.Context, sh *shard, from position, records 
 			continue
 		}
 		b.last = record.Offset
-		op, err := readRetry(record, s.longest, now)
+		op, reason, err := readRetry(record, s.longest, now)
 		if err != nil {
 			if err := s.reject(ctx, sh, record, err); err != nil {
 				return b, err
 			}
 			continue
+		}
+		if now.Sub(record.Timestamp) < stale { // not what a rebuild reads
+			s.path.deferred(reason)
 		}
 		b.add(op, record, now)
 	}
@@ -89,28 +92,30 @@ const (
 	reasonMissing  = "body_missing"
 )
 
-// readRetry reads what a record of the retries topic does to the index. now bounds a timestamp that is not the broker's:
-// a topic that was not set up by us, or an embedded broker, has the writer's.
-func readRetry(record *kgo.Record, longest time.Duration, now time.Time) (retryqueue.Op, error) {
+// readRetry reads what a record of the retries topic does to the index, and why the retry waits. now bounds a timestamp
+// that is not the broker's: a topic that was not set up by us, or an embedded broker, has the writer's.
+func readRetry(record *kgo.Record, longest time.Duration, now time.Time) (retryqueue.Op, webhook.Reason, error) {
 	trip, err := webhook.ParseTrip(string(record.Key))
 	if err != nil {
-		return retryqueue.Op{}, unreadable{reasonKey, err}
+		return retryqueue.Op{}, "", unreadable{reasonKey, err}
 	}
 	if record.Value == nil {
-		return retryqueue.Op{Trip: trip, Remove: true, Offset: record.Offset}, nil
+		return retryqueue.Op{Trip: trip, Remove: true, Offset: record.Offset}, "", nil
 	}
 	retry, err := wire.DecodeRetry(record.Value)
 	if err != nil {
-		return retryqueue.Op{}, unreadable{reasonValue, err}
+		return retryqueue.Op{}, "", unreadable{reasonValue, err}
 	}
 	if retry.Delivery.Key() != trip {
-		return retryqueue.Op{}, unreadable{reasonMismatch, fmt.Errorf("the value is of %s", retry.Delivery.Key())}
+		return retryqueue.Op{}, "", unreadable{reasonMismatch, fmt.Errorf("the value is of %s", retry.Delivery.Key())}
 	}
 	appended := record.Timestamp
 	if record.Attrs.TimestampType() != brokerTime && appended.After(now) {
 		appended = now
 	}
-	return retryqueue.Op{Trip: trip, Due: dueAt(appended, retry.Delay, longest), Offset: record.Offset}, nil
+	return retryqueue.Op{
+		Trip: trip, Due: dueAt(appended, retry.Delay, longest), Offset: record.Offset, Lane: retryqueue.LaneOf(retry.Delivery.SubscriptionID),
+	}, retry.Reason, nil
 }
 
 // reject moves a record to the rejected topic, and returns once it is there. A rebuild does not move it again.

@@ -50,22 +50,30 @@ func (s *Service) fireDue(ctx context.Context, sh *shard) time.Duration {
 		return idle
 	}
 	n := 0
+	budget, rate := s.path.bounds()
 	if position.open() {
-		n = min(claimMost, s.cfg.Inflight)
+		n = min(claimMost, s.cfg.Inflight, sh.pace.room(budget))
 		if s.slots.Acquire(ctx, int64(n)) != nil {
 			return idle
 		}
 	}
 	claim, err := s.claim(ctx, sh, n, position)
-	entries := sh.hold(claim.Entries)
+	entries, later := sh.pace.admit(claim, sh.hold(claim.Entries), budget, rate)
 	s.slots.Release(int64(n - len(entries)))
 	if err != nil {
 		return afterError
 	}
 	s.deps.Metrics.RetriesWaiting.Record(ctx, claim.Waiting, sh.label)
-	s.deps.Metrics.RetriesOverdue.Record(ctx, claim.Overdue().Seconds(), sh.label)
+	s.deps.Metrics.RetriesDue.Record(ctx, claim.Due, sh.label)
+	s.deps.Metrics.RetriesOverdue.Record(ctx, max(claim.Overdue(), sh.pace.overdue(claim.Now)).Seconds(), sh.label)
 	s.launch(sh, claim.Token, entries)
-	if len(claim.Entries) == n && n > 0 {
+	switch {
+	case len(later) > 0:
+		s.putOff(ctx, sh, claim.Token, later)
+		return breather
+	case n == 0 && position.open(): // until something is finished
+		return idle
+	case len(claim.Entries) == n && n > 0:
 		return 0
 	}
 	wait := idle
@@ -74,6 +82,18 @@ func (s *Service) fireDue(ctx context.Context, sh *shard) time.Duration {
 	}
 	sh.sleepsUntil(claim.Now.Add(wait))
 	return wait
+}
+
+// putOff gives claimed retries back. Those that it cannot give back are due when their lease ends.
+func (s *Service) putOff(ctx context.Context, sh *shard, token int64, later []retryqueue.Later) {
+	for _, l := range later {
+		sh.release(l.Trip)
+	}
+	s.path.crowded.Store(true)
+	s.deps.Metrics.RetriesPutOff.Add(ctx, int64(len(later)))
+	asking, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	s.redis.report(ctx, sh.asker(askAck), s.deps.Index.PutOff(asking, sh.partition, token, later))
 }
 
 func (s *Service) claim(ctx context.Context, sh *shard, n int, at position) (retryqueue.Claim, error) {
@@ -103,6 +123,8 @@ type flight struct {
 	entry    retryqueue.Entry
 	delivery *webhook.Delivery // nil where there is nothing to produce, only to mark
 	size     int64
+	record   *kgo.Record // on the deliveries topic
+	written  bool        // the record has been acknowledged
 }
 
 // launch reads the records of claimed retries in the order of their due times, and sends them off in chunks, which
@@ -138,22 +160,23 @@ func (s *Service) abandon(sh *shard, entries []retryqueue.Entry) {
 	for _, e := range entries {
 		sh.release(e.Trip)
 	}
+	sh.pace.drop(entries...)
 	s.slots.Release(int64(len(entries)))
 }
 
 // finish produces, then marks, then acknowledges. What fails on the way is let go and is due again when its lease ends.
-func (s *Service) finish(sh *shard, token int64, flights []flight) {
-	flights = s.step(sh, flights, s.producer, func(f flight) *kgo.Record {
-		if f.delivery == nil {
-			return nil
+func (s *Service) finish(sh *shard, token int64, flights []*flight) {
+	produced := s.step(sh, flights, s.producer, func(f *flight) *kgo.Record {
+		if f.delivery != nil {
+			f.record = &kgo.Record{Topic: s.deps.Kafka.Topics.Deliveries, Key: []byte(f.delivery.ID.String()), Value: wire.EncodeDelivery(f.delivery)}
+			telemetry.SetRecordTrace(f.record, f.delivery.Event.Trace)
 		}
-		record := &kgo.Record{Topic: s.deps.Kafka.Topics.Deliveries, Key: []byte(f.delivery.ID.String()), Value: wire.EncodeDelivery(f.delivery)}
-		telemetry.SetRecordTrace(record, f.delivery.Event.Trace)
-		return record
-	}, func(flight, *kgo.Record) {})
-	flights = s.step(sh, flights, s.marker, func(f flight) *kgo.Record {
+		return f.record
+	}, func(f *flight, _ *kgo.Record) { f.written = true })
+	s.book(sh, flights)
+	flights = s.step(sh, produced, s.marker, func(f *flight) *kgo.Record {
 		return &kgo.Record{Topic: s.deps.Kafka.Topics.Retries, Partition: sh.partition, Key: []byte(f.entry.Trip.String())}
-	}, func(f flight, tombstone *kgo.Record) { sh.fired(f.entry.Trip, tombstone.Offset) })
+	}, func(f *flight, tombstone *kgo.Record) { sh.fired(f.entry.Trip, tombstone.Offset) })
 	fired := int64(0)
 	trips := make([]webhook.Trip, len(flights))
 	for i, f := range flights {
@@ -170,9 +193,22 @@ func (s *Service) finish(sh *shard, token int64, flights []flight) {
 	s.redis.report(s.work, sh.asker(askAck), err)
 }
 
+// book says where the deliveries are that have been written. One whose acknowledgement was lost counts as not written.
+func (s *Service) book(sh *shard, flights []*flight) {
+	now := time.Now()
+	for _, f := range flights {
+		if f.written {
+			sh.pace.book(f.entry, f.record.Partition, f.record.Offset, now)
+		} else {
+			sh.pace.drop(f.entry)
+		}
+	}
+	s.path.began()
+}
+
 // step produces one record of each flight and waits for the acknowledgements. It returns the flights that got theirs;
 // a flight without a record passes.
-func (s *Service) step(sh *shard, flights []flight, client *kgo.Client, record func(flight) *kgo.Record, done func(flight, *kgo.Record)) []flight {
+func (s *Service) step(sh *shard, flights []*flight, client *kgo.Client, record func(*flight) *kgo.Record, done func(*flight, *kgo.Record)) []*flight {
 	errs := make([]error, len(flights))
 	var acks sync.WaitGroup
 	for i, f := range flights {

@@ -15,7 +15,7 @@ import (
 
 // load finds the deliveries of claimed retries, in their order: from memory, else from Kafka by offset, else further on in the
 // log. While Kafka is away it tries again; it fails only when the drain timeout has passed.
-func (s *Service) load(sh *shard, entries []retryqueue.Entry) ([]flight, error) {
+func (s *Service) load(sh *shard, entries []retryqueue.Entry) ([]*flight, error) {
 	if err := s.loading.Acquire(s.work, 1); err != nil {
 		return nil, err
 	}
@@ -45,10 +45,10 @@ func (s *Service) load(sh *shard, entries []retryqueue.Entry) ([]flight, error) 
 
 // flightsOf pairs entries with their values. An entry without a value has its tombstone, or has been given up: it is
 // only to be marked.
-func flightsOf(entries []retryqueue.Entry, values map[webhook.Trip][]byte) []flight {
-	flights := make([]flight, 0, len(entries))
+func flightsOf(entries []retryqueue.Entry, values map[webhook.Trip][]byte) []*flight {
+	flights := make([]*flight, 0, len(entries))
 	for _, e := range entries {
-		f := flight{entry: e}
+		f := &flight{entry: e}
 		// A value that cannot be decoded never got into the index.
 		if retry, err := wire.DecodeRetry(values[e.Trip]); err == nil && len(values[e.Trip]) > 0 {
 			f.delivery, f.size = &retry.Delivery, int64(len(values[e.Trip]))

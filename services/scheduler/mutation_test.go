@@ -98,6 +98,26 @@ var mutations = []struct {
 		"TestAPosition|TestARetryThatTheLog|TestADamaged",
 	},
 	{
+		"a storm takes the whole path", "path.go",
+		"return int(max(p.rate*ahead.Seconds(), least)) / p.partitions,", "return unbounded,",
+		"TestAStormLeaves|TestWorkers",
+	},
+	{
+		"one endpoint takes all the room", "pace.go",
+		"if ln.unfinished < budget-p.total {", "if p.total < budget {",
+		"TestAnEndpoint",
+	},
+	{
+		"what comes back counts as delivered", "path.go",
+		"float64(finished)-putBack", "float64(finished)-0*putBack",
+		"TestWhatIsPutBack",
+	},
+	{
+		"what is put off stays leased", "../../pkg/retryqueue/lua/putoff.lua",
+		"redis.call('ZADD', KEYS[1], 'XX', ARGV[arg + 1], ARGV[arg])", "",
+		"../../pkg/retryqueue TestTheEmbeddedRedis",
+	},
+	{
 		"delays are not bounded", "position.go",
 		"min(max(delay, 0), longest+longest/5)", "delay",
 		"TestARetryIsDue|TestAWorkerWith",

@@ -32,6 +32,9 @@ func unknown() position { return position{applied: retryqueue.None} }
 // open reports whether due trips may be fired.
 func (p position) open() bool { return p.following && p.next >= p.gate }
 
+// remaining is how many offsets there are to the gate.
+func (p position) remaining() int64 { return max(0, p.gate-p.next) }
+
 // takes reports whether a record is to be applied.
 func (p position) takes(offset int64) bool { return p.following && offset >= p.next }
 

@@ -80,6 +80,7 @@ type Service struct {
 	redis   *outage
 	kafka   *outage
 	cache   *cache
+	path    *path
 	lag     metric.MeasurementOption
 
 	slots   *semaphore.Weighted // retries taken to fire
@@ -127,6 +128,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		redis:   newOutage("redis", log, deps.Health.Need("scheduler: redis", starting)),
 		kafka:   newOutage("kafka", log, deps.Health.Need("scheduler: kafka", starting)),
 		cache:   newCache(cfg.CacheBytes),
+		path:    newPath(),
 		lag:     telemetry.Label("group", "scheduler"),
 		slots:   semaphore.NewWeighted(int64(cfg.Inflight)),
 		bytes:   semaphore.NewWeighted(inflightBytes),
@@ -166,6 +168,7 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	var background sync.WaitGroup
 	background.Go(func() { s.watch(ctx) })
+	background.Go(func() { s.followPath(ctx) })
 	s.consume(ctx)
 	background.Wait()
 	s.drain()
@@ -216,6 +219,9 @@ func (s *Service) prepare(ctx context.Context) error {
 	s.kafka.report(ctx, askWatch, nil)
 	if err := s.checkTopic(ctx); err != nil {
 		return err
+	}
+	if points, err := s.lookAtPath(ctx); err == nil { // otherwise once something has been fired
+		s.path.saw(points, 0, time.Now())
 	}
 	for {
 		err := s.askPolicy(ctx)

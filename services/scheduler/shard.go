@@ -26,6 +26,7 @@ type shard struct {
 	// stop ends the firing goroutine; busy counts it and its flights.
 	stop context.CancelFunc
 	busy sync.WaitGroup
+	pace *pace
 
 	mu sync.Mutex
 	position
@@ -52,6 +53,7 @@ func newShard(partition int32, stop context.CancelFunc) *shard {
 		label:     telemetry.Label("partition", strconv.Itoa(int(partition))),
 		wake:      make(chan struct{}, 1),
 		stop:      stop,
+		pace:      newPace(),
 		position:  unknown(),
 		held:      map[webhook.Trip]int64{},
 		rejected:  -1,

@@ -1,0 +1,190 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/hookline/hookline/pkg/offset"
+	"github.com/hookline/hookline/pkg/run"
+	"github.com/hookline/hookline/pkg/webhook"
+)
+
+// path is the way that fired retries take through the delivery workers, as their group's commits show it: what is finished,
+// and how much a second. Its methods may be called concurrently.
+type path struct {
+	// begun is sent to, without waiting, when something has been fired.
+	begun chan struct{}
+	// crowded is set when something was put off; putBack counts deliveries that the workers deferred because their
+	// endpoints take no more. Both are since the last look.
+	crowded atomic.Bool
+	putBack atomic.Int64
+
+	mu     sync.Mutex
+	points map[int32]point
+	looked time.Time
+	// rate is how many deliveries are finished in a second, without those put back.
+	rate float64
+	// partitions is how many the retries topic has.
+	partitions int
+}
+
+// point is where the group stands in a partition: everything below offset is finished, and the runs above it.
+type point struct {
+	offset int64
+	runs   []offset.Run
+}
+
+const (
+	// lookEvery is how often the group is asked while something fired is unfinished; stale is when a rate can no longer be
+	// taken from the last answer.
+	lookEvery = 250 * time.Millisecond
+	stale     = 3 * time.Second
+	// smoothing is about over how long the rate is averaged.
+	smoothing = 2 * time.Second
+	// firstRate is taken where nothing is known, or the path keeps up with everything.
+	firstRate = 2000
+	// ahead is how much work, as time, may be fired and unfinished: more than the time between two commits, so that the path
+	// never waits, and as little as possible, because new events wait behind it.
+	ahead = 4 * time.Second
+	// least is what may be unfinished however slow the path is.
+	least = 500
+)
+
+func newPath() *path { return &path{begun: make(chan struct{}, 1), rate: firstRate, partitions: 1} }
+
+func (p point) finished(at int64) bool {
+	if at < p.offset {
+		return true
+	}
+	i, _ := slices.BinarySearchFunc(p.runs, at, func(r offset.Run, at int64) int { return int(min(max(r.To-at-1, -1), 1)) })
+	return i < len(p.runs) && p.runs[i].From <= at
+}
+
+func (p point) count() int64 {
+	count := p.offset
+	for _, r := range p.runs {
+		count += r.To - r.From
+	}
+	return count
+}
+
+// began says that something has been fired.
+func (p *path) began() {
+	select {
+	case p.begun <- struct{}{}:
+	default:
+	}
+}
+
+// deferred notes why a delivery came back: one that its endpoint had no room for did not pass the path.
+func (p *path) deferred(reason webhook.Reason) {
+	switch reason {
+	case webhook.ReasonConcurrency, webhook.ReasonRate, webhook.ReasonBreaker:
+		p.putBack.Add(1)
+	default:
+	}
+}
+
+// has says how many partitions the retries topic has.
+func (p *path) has(partitions int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.partitions = max(p.partitions, partitions)
+}
+
+// bounds says how many retries of one partition may be fired and unfinished, and at how many a second they are finished. A
+// group that has never committed cannot be watched, and there is no bound.
+func (p *path) bounds() (budget int, rate float64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.points) == 0 {
+		return unbounded, 0
+	}
+	return int(max(p.rate*ahead.Seconds(), least)) / p.partitions, p.rate / float64(p.partitions)
+}
+
+const unbounded = 1 << 30
+
+// saw takes the points of the group at a moment; owned is how many partitions of retries this process has.
+func (p *path) saw(points map[int32]point, owned int, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	finished := int64(0)
+	for partition, at := range points {
+		if before, known := p.points[partition]; known {
+			finished += max(0, at.count()-before.count())
+		}
+	}
+	putBack := float64(p.putBack.Swap(0)) * float64(p.partitions) / float64(max(owned, 1))
+	elapsed := now.Sub(p.looked)
+	if p.looked.IsZero() || elapsed > stale {
+		p.rate = max(p.rate, firstRate)
+	} else if elapsed > 0 {
+		seen := max(0, float64(finished)-putBack) / elapsed.Seconds()
+		p.rate += (seen - p.rate) * min(1, elapsed.Seconds()/smoothing.Seconds())
+	}
+	if !p.crowded.Swap(false) {
+		p.rate = max(p.rate, firstRate)
+	}
+	p.points, p.looked = points, now
+}
+
+// followPath looks at the delivery group as long as something fired is unfinished, and lets shards go on that wait for
+// room.
+func (s *Service) followPath(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.path.begun:
+		}
+		for unfinished := true; unfinished && run.Pause(ctx, lookEvery); {
+			// A group that cannot be asked leaves the bounds as they are: what was fired counts as unfinished.
+			points, err := s.lookAtPath(ctx)
+			s.kafka.report(ctx, askPath, err)
+			if err != nil {
+				continue
+			}
+			unfinished = s.settle(points, time.Now())
+		}
+	}
+}
+
+// settle takes what is finished off the books, and reports whether anything is left.
+func (s *Service) settle(points map[int32]point, now time.Time) bool {
+	owned := s.owned()
+	s.path.saw(points, len(owned), now)
+	unfinished := false
+	for _, sh := range owned {
+		left, room := sh.pace.settle(points, now)
+		unfinished = unfinished || left
+		if room {
+			sh.wakeUp()
+		}
+	}
+	return unfinished
+}
+
+func (s *Service) lookAtPath(ctx context.Context) (map[int32]point, error) {
+	ctx, cancel := context.WithTimeout(ctx, kafkaTimeout)
+	defer cancel()
+	group := s.deps.Kafka.GroupID("delivery")
+	response, err := s.admin.FetchOffsets(ctx, group)
+	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
+		return nil, fmt.Errorf("look at group %s: %w", group, err)
+	}
+	points := map[int32]point{}
+	for partition, o := range response[s.deps.Kafka.Topics.Deliveries] {
+		if o.Err == nil && o.At >= 0 {
+			points[partition] = point{offset: o.At, runs: offset.Finished(o.At, o.Metadata)}
+		}
+	}
+	return points, nil
+}
