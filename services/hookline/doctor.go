@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/hookline/hookline/pkg/config"
@@ -200,23 +201,57 @@ func retention(settings map[string]string) time.Duration {
 
 // checkGroups says who consumes, and how far behind they are.
 func (d *doctor) checkGroups(ctx context.Context, adm *kadm.Client) {
-	for _, name := range []string{"router", "delivery"} {
-		group := d.kafka.GroupID(name)
-		lags, err := adm.Lag(ctx, group)
-		if err == nil {
-			err = lags.Error()
-		}
+	names := d.kafka.Topics
+	for service, topic := range map[string]string{"router": names.Events, "delivery": names.Deliveries} {
+		group := d.kafka.GroupID(service)
+		lag, err := waiting(ctx, adm, group, topic)
 		if err != nil {
-			d.found(name, warn, "its consumer group cannot be read, is a %s running? %v", name, err)
+			d.found(service, bad, "%v", err)
 			continue
 		}
-		lag := lags[group]
-		if members := len(lag.Members); members == 0 {
-			d.found(name, warn, "none is running; %d records wait", lag.Lag.Total())
-			continue
+		running := members(ctx, adm, group)
+		g := good
+		if running == 0 {
+			g = warn
 		}
-		d.found(name, good, "%d running; %d records wait", len(lag.Members), lag.Lag.Total())
+		d.found(service, g, "%d running, %d records wait", running, lag)
 	}
+}
+
+// waiting counts the records of a topic that a group has not committed.
+func waiting(ctx context.Context, adm *kadm.Client, group, topic string) (records int64, err error) {
+	starts, err := adm.ListStartOffsets(ctx, topic)
+	if err != nil {
+		return 0, fmt.Errorf("list start offsets: %w", err)
+	}
+	ends, err := adm.ListEndOffsets(ctx, topic)
+	if err != nil {
+		return 0, fmt.Errorf("list end offsets: %w", err)
+	}
+	committed, err := adm.FetchOffsets(ctx, group)
+	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) && !errors.Is(err, kerr.CoordinatorNotAvailable) {
+		return 0, fmt.Errorf("fetch offsets of %s: %w", group, err)
+	}
+	ends.Each(func(end kadm.ListedOffset) {
+		start, _ := starts.Lookup(topic, end.Partition)
+		next := start.Offset
+		if at, ok := committed.Lookup(topic, end.Partition); ok {
+			next = max(next, at.At)
+		}
+		records += max(0, end.Offset-next)
+	})
+	return records, nil
+}
+
+// members counts the processes of a group, whichever protocol it uses.
+func members(ctx context.Context, adm *kadm.Client, group string) int {
+	if described, err := adm.DescribeConsumerGroups(ctx, group); err == nil && described[group].Err == nil {
+		return len(described[group].Members)
+	}
+	if described, err := adm.DescribeGroups(ctx, group); err == nil {
+		return len(described[group].Members)
+	}
+	return 0
 }
 
 // checkSecrets reads the config topic as workers do, and opens every secret in it.

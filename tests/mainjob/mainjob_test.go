@@ -20,7 +20,6 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"github.com/hookline/hookline/pkg/seal"
 	"github.com/hookline/hookline/pkg/webhook"
 	hooklinev1 "github.com/hookline/hookline/proto/hookline/v1"
 	"github.com/hookline/hookline/tests/testenv"
@@ -56,25 +55,10 @@ func (s *subscriber) wants(eventType string) bool {
 }
 
 func TestEveryEventReachesEverySubscriberThroughKills(t *testing.T) {
-	env, brokers, prefix := environment(t)
-	if code := testenv.Start(t, env, "migrate").Wait(t, time.Minute); code != 0 {
-		t.Fatalf("migrate: exit code %d", code)
-	}
-	api := testenv.Start(t, env, "api")
-	others := []*testenv.Process{testenv.Start(t, env, "recorder"), testenv.Start(t, env, "scheduler")}
-	crew := map[string]*testenv.Process{}
-	for _, name := range []string{"router", "router 2", "delivery", "delivery 2"} {
-		crew[name] = testenv.Start(t, env, strings.Fields(name)[0])
-	}
-	for _, p := range append(others, api) {
-		p.Ready(t, time.Minute)
-	}
-	for _, p := range crew {
-		p.Ready(t, time.Minute)
-	}
+	d := testenv.Deploy(t, testenv.System(t), "api", "recorder", "scheduler", "router", "router 2", "delivery", "delivery 2")
 	t.Log("every process is ready")
 	receiver := startReceiver(t)
-	client := &client{t: t, base: "http://" + env["HOOKLINE_API_ADDR"] + "/api/v1/event-deliveries"}
+	client := &client{Deployment: d, t: t}
 	subscribers := []*subscriber{
 		{path: "/exact", types: []string{"balance.extracted"}},
 		{path: "/prefix", types: []string{"account.*"}},
@@ -83,17 +67,17 @@ func TestEveryEventReachesEverySubscriberThroughKills(t *testing.T) {
 	for _, s := range subscribers {
 		client.subscribe(s, receiver)
 	}
-	client.awaitApplied(api, crew)
+	d.AwaitConfig()
 
 	t.Log("every subscription is live")
 	produced := make(chan error, 1)
-	go func() { produced <- produce(t, brokers, prefix+"events") }()
+	go func() { produced <- produce(t, d.Env["HOOKLINE_KAFKA_BROKERS"], d.Topic("events")) }()
 	want := expected(subscribers)
 	for _, share := range []int{10, 30, 50, 70} {
 		receiver.await(t, len(want)*share/100)
 		for _, name := range []string{"router", "delivery"} {
-			crew[name].Kill()
-			crew[name] = testenv.Start(t, env, name)
+			d.Crew[name].Kill()
+			d.Start(name)
 		}
 		t.Logf("killed a router and a worker at %d %%", share)
 	}
@@ -102,32 +86,7 @@ func TestEveryEventReachesEverySubscriberThroughKills(t *testing.T) {
 	}
 	client.awaitDelivered(len(want))
 	check(t, want, receiver, client)
-	for _, p := range append(others, api) {
-		if code := p.Stop(t, time.Minute); code != 0 {
-			t.Errorf("exit code %d after SIGTERM", code)
-		}
-	}
-	for name, p := range crew {
-		if code := p.Stop(t, time.Minute); code != 0 {
-			t.Errorf("%s: exit code %d after SIGTERM", name, code)
-		}
-	}
-}
-
-func environment(t *testing.T) (env testenv.Env, brokers, prefix string) {
-	brokers, prefix = strings.Join(testenv.Kafka(t), ","), testenv.Prefix(t)
-	return testenv.Env{
-		"HOOKLINE_KAFKA_BROKERS":     brokers,
-		"HOOKLINE_TOPIC_PREFIX":      prefix,
-		"HOOKLINE_TOPIC_PARTITIONS":  "6",
-		"HOOKLINE_REDIS_URL":         testenv.Redis(t),
-		"HOOKLINE_DATABASE_URL":      testenv.Database(t),
-		"HOOKLINE_ENCRYPTION_KEYS":   seal.NewKey("test"),
-		"HOOKLINE_BOOTSTRAP_API_KEY": apiKey,
-		"HOOKLINE_API_ADDR":          testenv.Addr(t),
-		"HOOKLINE_EGRESS_ALLOW":      "127.0.0.0/8",
-		"HOOKLINE_EGRESS_ALLOW_HTTP": "true", "HOOKLINE_PPROF": "true",
-	}, brokers, prefix
+	d.Stop()
 }
 
 // pair is one event for one subscriber.
@@ -243,50 +202,8 @@ func (r *receiverProcess) requests(t *testing.T) []request {
 
 // client asks the API.
 type client struct {
-	t    *testing.T
-	base string
-}
-
-func (c *client) call(method, path string, body, answer any) {
-	c.t.Helper()
-	encoded, err := json.Marshal(body)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	r, err := http.NewRequestWithContext(c.t.Context(), method, c.base+path, bytes.NewReader(encoded))
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	if body == nil {
-		r.Body, r.ContentLength = http.NoBody, 0
-	} else {
-		r.Header.Set("Content-Type", "application/json")
-	}
-	r.Header.Set("Authorization", "Bearer "+apiKey)
-	var got []byte
-	var status int
-	// 503 says to come again: the database of a busy machine may be away for a moment.
-	if err := testenv.Until(patience, func() bool {
-		r.Body = io.NopCloser(bytes.NewReader(encoded))
-		if body == nil {
-			r.Body = http.NoBody
-		}
-		response, err := http.DefaultClient.Do(r)
-		if err != nil {
-			c.t.Fatal(err)
-		}
-		defer response.Body.Close()
-		if got, err = io.ReadAll(response.Body); err != nil {
-			c.t.Fatal(err)
-		}
-		status = response.StatusCode
-		return status != http.StatusServiceUnavailable
-	}); err != nil || status/100 != 2 {
-		c.t.Fatalf("%s %s: %d %s %v", method, path, status, got, err)
-	}
-	if err := json.Unmarshal(got, answer); err != nil {
-		c.t.Fatalf("%s %s: %v in %s", method, path, err, got)
-	}
+	*testenv.Deployment
+	t *testing.T
 }
 
 // subscribe makes the subscription, and gives its secret to the receiver. Retries come quickly, for the test's sake.
@@ -300,7 +217,7 @@ func (c *client) subscribe(s *subscriber, to *receiverProcess) {
 		body["eventTypes"] = s.types
 	}
 	var made struct{ ID, SecretValue, Status string }
-	c.call(http.MethodPost, "/subscriptions", body, &made)
+	c.Call(http.MethodPost, "/subscriptions", body, &made)
 	if made.SecretValue == "" || made.Status != "active" {
 		c.t.Fatalf("subscription %+v, want it active with the value of its secret", made)
 	}
@@ -316,46 +233,11 @@ func (c *client) subscribe(s *subscriber, to *receiverProcess) {
 	response.Body.Close()
 }
 
-// awaitApplied returns once every process has applied the config offset that the first one shows, and it has stopped
-// moving: then all subscriptions are live.
-func (c *client) awaitApplied(_ *testenv.Process, crew map[string]*testenv.Process) {
-	c.t.Helper()
-	last, since := "", time.Now()
-	if err := testenv.Until(patience, func() bool {
-		var offsets []string
-		for _, p := range crew {
-			offsets = append(offsets, metric(p, "hookline_config_offset"))
-		}
-		now := strings.Join(offsets, " ")
-		if now != last {
-			last, since = now, time.Now()
-		}
-		same := len(offsets) > 0 && offsets[0] != "" && strings.Count(now, offsets[0]) == len(offsets)
-		return same && time.Since(since) > 2*time.Second
-	}); err != nil {
-		c.t.Fatalf("config offsets %q: %v", last, err)
-	}
-}
-
-func metric(p *testenv.Process, name string) string {
-	response, err := http.Get("http://" + p.Admin + "/metrics")
-	if err != nil {
-		return ""
-	}
-	defer response.Body.Close()
-	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
-		if value, ok := strings.CutPrefix(lines.Text(), name); ok {
-			return value[strings.LastIndex(value, " ")+1:]
-		}
-	}
-	return ""
-}
-
 func (c *client) awaitDelivered(n int) {
 	c.t.Helper()
 	var count struct{ Counts map[string]int }
 	if err := testenv.Until(patience, func() bool {
-		c.call(http.MethodGet, "/deliveries/count", nil, &count)
+		c.Call(http.MethodGet, "/deliveries/count", nil, &count)
 		return count.Counts["DELIVERED"] >= n
 	}); err != nil {
 		c.t.Fatalf("audit counts %v, want %d DELIVERED: %v", count.Counts, n, err)
@@ -384,7 +266,7 @@ func (c *client) deliveries() []delivery {
 			Items      []delivery
 			NextCursor string
 		}
-		c.call(http.MethodGet, "/deliveries?include=attempts&limit=1000&cursor="+cursor, nil, &page)
+		c.Call(http.MethodGet, "/deliveries?include=attempts&limit=1000&cursor="+cursor, nil, &page)
 		all = append(all, page.Items...)
 		if cursor = page.NextCursor; cursor == "" {
 			return all
