@@ -52,6 +52,8 @@ type Guard struct {
 	cfg      Config
 	public   *ssrf.Guardian
 	resolver *net.Resolver
+	names    *names
+	dialer   *net.Dialer
 	dial     DialFunc
 }
 
@@ -64,7 +66,7 @@ const (
 	handshakeTimeout  = 3 * time.Second
 	idleTimeout       = 90 * time.Second
 	maxHeaderBytes    = 16 << 10
-	maxIdlePerHost    = 256
+	maxPerHost        = 256
 	maxIdle           = 8192
 	httpsPort         = 443
 	httpsAlternative  = 8443
@@ -90,12 +92,11 @@ func New(cfg Config, opts ...Option) (*Guard, error) {
 			return (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, network, cfg.DNS)
 		}}
 	}
-	g.dial = (&net.Dialer{
-		Timeout:   dialTimeout,
-		KeepAlive: keepAliveInterval,
-		Resolver:  g.resolver,
-		Control:   g.control,
-	}).DialContext
+	g.names = newNames(func(ctx context.Context, host string) ([]netip.Addr, error) {
+		return g.resolver.LookupNetIP(ctx, "ip", host)
+	})
+	g.dialer = &net.Dialer{KeepAlive: keepAliveInterval, Control: g.control}
+	g.dial = g.dialName
 	for _, opt := range opts {
 		opt(g)
 	}
@@ -135,15 +136,19 @@ func (g *Guard) check(target netip.AddrPort) error {
 // Transport makes a transport whose every connection the guard has checked. It takes no proxy from the environment:
 // behind one, the check would see the proxy and not the endpoint. The caller closes its idle connections.
 func (g *Guard) Transport() *http.Transport {
-	return &http.Transport{
+	t := &http.Transport{
 		DialContext:            g.dial,
 		ForceAttemptHTTP2:      true,
 		DisableCompression:     true,
-		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
-		TLSHandshakeTimeout:    handshakeTimeout,
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}, ClientSessionCache: tls.NewLRUClientSessionCache(maxIdle)},
 		IdleConnTimeout:        idleTimeout,
 		MaxIdleConns:           maxIdle,
-		MaxIdleConnsPerHost:    maxIdlePerHost,
+		MaxIdleConnsPerHost:    maxPerHost,
+		MaxConnsPerHost:        maxPerHost,
 		MaxResponseHeaderBytes: maxHeaderBytes,
 	}
+	t.DialTLSContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		return g.dialTLS(ctx, network, address, t.TLSClientConfig)
+	}
+	return t
 }

@@ -79,3 +79,17 @@ func alter(ctx context.Context, adm *kadm.Client, spec topic.Spec) error {
 	}
 	return nil
 }
+
+// Partitions is how many partitions a topic has.
+func Partitions(ctx context.Context, cl *kgo.Client, name string) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	found, err := kadm.NewClient(cl).ListTopics(ctx, name)
+	if err == nil {
+		err = found.Error()
+	}
+	if err != nil {
+		return 0, fmt.Errorf("count partitions of %s: %w", name, err)
+	}
+	return len(found[name].Partitions), nil
+}

@@ -24,6 +24,8 @@ type Tracker struct {
 	inherited []Run
 	open      int // begun and not finished
 
+	// changed is whether anything has been finished or skipped since the last Commit that was accepted.
+	changed       bool
 	committed     int64
 	committedMeta string
 }
@@ -36,7 +38,7 @@ type Run struct{ From, To int64 }
 func New(committed int64, metadata string) *Tracker {
 	return &Tracker{
 		origin: committed, base: committed, high: committed,
-		inherited: decodeRuns(committed, metadata),
+		inherited: decode(committed, metadata),
 		committed: committed, committedMeta: metadata,
 	}
 }
@@ -50,10 +52,12 @@ func (t *Tracker) Begin(offset int64) bool {
 	if offset < t.high {
 		return false
 	}
+	t.changed = t.changed || offset > t.high
 	t.skipTo(offset)
 	if t.wasFinished(offset) {
 		t.grow(true)
 		t.advance()
+		t.changed = true
 		return false
 	}
 	t.grow(false)
@@ -71,6 +75,7 @@ func (t *Tracker) Finish(offset int64) {
 	}
 	t.set(offset)
 	t.open--
+	t.changed = true
 	t.advance()
 }
 
@@ -81,13 +86,25 @@ func (t *Tracker) Open() int {
 	return t.open
 }
 
+// Lowest is the lowest unfinished offset.
+func (t *Tracker) Lowest() int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.base
+}
+
 // Commit returns the lowest unfinished offset and the metadata of what is finished above it, and whether they differ
-// from what [Tracker.Committed] was last told.
+// from what [Tracker.Committed] was last told. It costs nothing while nothing has been finished.
 func (t *Tracker) Commit() (offset int64, metadata string, changed bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	metadata = encodeRuns(t.base, t.runs())
-	return t.base, metadata, t.base != t.committed || metadata != t.committedMeta
+	if !t.changed {
+		return t.committed, t.committedMeta, false
+	}
+	metadata = encode(t.base, t.runs())
+	// What is finished from here on sets it again; a commit that fails shows in the comparison.
+	t.changed = t.base != t.committed || metadata != t.committedMeta
+	return t.base, metadata, t.changed
 }
 
 // Committed notes that Kafka has accepted a commit.
@@ -100,15 +117,10 @@ func (t *Tracker) Committed(offset int64, metadata string) {
 // runs are the finished ranges above base: those begun here, and the inherited ones not reached yet.
 func (t *Tracker) runs() []Run {
 	var runs []Run
-	for o := t.base; o < t.high; o++ {
-		if !t.bit(o) {
-			continue
-		}
-		if n := len(runs); n > 0 && runs[n-1].To == o {
-			runs[n-1].To++
-		} else {
-			runs = append(runs, Run{o, o + 1})
-		}
+	for from := t.next(t.base, true); from < t.high; {
+		to := t.next(from, false)
+		runs = append(runs, Run{from, to})
+		from = t.next(to, true)
 	}
 	for _, r := range t.inherited {
 		if from := max(r.From, t.high); from < r.To {
@@ -116,6 +128,22 @@ func (t *Tracker) runs() []Run {
 		}
 	}
 	return runs
+}
+
+// next is the first offset from one on that is finished, or is not; high where there is none.
+func (t *Tracker) next(from int64, finished bool) int64 {
+	for o := from; o < t.high; {
+		i := o - t.origin
+		word := t.words[i/wordBits]
+		if !finished {
+			word = ^word
+		}
+		if rest := word >> (i % wordBits); rest != 0 {
+			return min(o+int64(bits.TrailingZeros64(rest)), t.high)
+		}
+		o += wordBits - i%wordBits
+	}
+	return t.high
 }
 
 func (t *Tracker) wasFinished(offset int64) bool {

@@ -94,6 +94,44 @@ func TestMetadataStaysWithinTheBrokersLimit(t *testing.T) {
 	}
 }
 
+func TestOfManyScatteredRecordsTheBitmapReachesFurther(t *testing.T) {
+	tracker := New(7, "")
+	for o := int64(7); o < 7+20_000; o++ {
+		tracker.Begin(o)
+		if o%2 == 0 {
+			tracker.Finish(o)
+		}
+	}
+	at, metadata, _ := tracker.Commit()
+	next := New(at, metadata)
+	for o := int64(7); o < 7+20_000; o++ {
+		if again := next.Begin(o); again != (o%2 == 1) {
+			t.Fatalf("offset %d is asked for again: %v", o, again)
+		}
+	}
+	if len(metadata) > 4096 {
+		t.Errorf("metadata of %d bytes", len(metadata))
+	}
+}
+
+func TestACommitThatFailedIsMadeAgain(t *testing.T) {
+	tracker := New(0, "")
+	tracker.Begin(0)
+	if _, _, changed := tracker.Commit(); changed {
+		t.Error("a commit would say something new although nothing is finished")
+	}
+	tracker.Finish(0)
+	for range 2 {
+		if at, _, changed := tracker.Commit(); !changed || at != 1 {
+			t.Errorf("commit of %d, new: %v", at, changed)
+		}
+	}
+	tracker.Committed(1, "")
+	if _, _, changed := tracker.Commit(); changed {
+		t.Error("what Kafka has accepted is new")
+	}
+}
+
 func TestWhatASuccessorHasNotReachedStaysInItsCommits(t *testing.T) {
 	first := New(10, "")
 	for o := int64(10); o < 20; o++ {
@@ -105,7 +143,7 @@ func TestWhatASuccessorHasNotReachedStaysInItsCommits(t *testing.T) {
 	offset, metadata, _ := first.Commit()
 	second := New(offset, metadata)
 	second.Begin(10)
-	third := New(second.base, encodeRuns(second.base, second.runs()))
+	third := New(second.base, encode(second.base, second.runs()))
 	var todo []int64
 	for o := int64(10); o < 20; o++ {
 		if third.Begin(o) {
@@ -120,6 +158,7 @@ func TestWhatASuccessorHasNotReachedStaysInItsCommits(t *testing.T) {
 func FuzzForeignMetadataIsIgnored(f *testing.F) {
 	f.Add("")
 	f.Add("h1:AAAA")
+	f.Add("h2:/wA")
 	f.Add("h1:" + strings.Repeat("/", 80))
 	f.Fuzz(func(t *testing.T, metadata string) {
 		tracker := New(100, metadata)

@@ -1,18 +1,12 @@
 package delivery
 
 import (
-	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/http"
-	"net/http/httptrace"
-	"net/url"
 	"runtime/debug"
-	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -33,10 +27,7 @@ const (
 )
 
 // userAgent is sent where the profile names no other.
-const userAgent = "Hookline/1.0"
-
-// maxResponse is how much of a response is read. A connection whose response is longer is not used again.
-const maxResponse = 16 << 10
+var userAgent = []string{"Hookline/1.0"}
 
 // step is what follows for an item.
 type step struct {
@@ -48,18 +39,20 @@ type step struct {
 	again time.Duration // wait, and try again within the same attempt
 	// abandoned: the worker is stopping; the record is left to the next owner.
 	abandoned bool
+	// says and hold are what the endpoint's lane learns: how it fares, and how long it asks for nothing more.
+	says verdict
+	hold time.Duration
 }
 
 // run carries an item that has got a slot through one request.
 func (ss *session) run(it *item) {
 	begun := time.Now()
 	if it.try == 1 && !it.part.beginWork() {
-		ss.lanes.release(it.lane, begun, 0)
+		ss.lanes.release(it.lane, begun, begun, noVerdict, 0)
 		return
 	}
 	next := ss.guarded(it)
-	now := time.Now()
-	ss.lanes.release(it.lane, now, now.Sub(begun))
+	ss.lanes.release(it.lane, begun, time.Now(), next.says, next.hold)
 	ss.conclude(it, next)
 }
 
@@ -80,18 +73,18 @@ func (ss *session) perform(it *item) step {
 	sub, known := ss.deps.Snapshot.Subscription(d.SubscriptionID)
 	switch {
 	case !known && ss.deps.Snapshot.Offset() < d.ConfigOffset:
-		return putBack(d, configDeferral, webhook.ReasonConfig)
+		return deferred(d, configDeferral, webhook.ReasonConfig)
 	case !known:
 		return decideWithout(d, webhook.Cancelled, webhook.ReasonSubscriptionDeleted, webhook.ErrorNone)
 	case sub.Status == webhook.SubscriptionDisabled:
 		return decideWithout(d, webhook.Cancelled, webhook.ReasonSubscriptionInactive, webhook.ErrorNone)
 	case sub.Status == webhook.SubscriptionPaused:
-		return putBack(d, pausedDeferral, webhook.ReasonPaused)
+		return deferred(d, ss.lanes.deferral(it.lane, time.Now(), webhook.ReasonPaused), webhook.ReasonPaused)
 	}
 	terms, err := ss.resolve(it.lane, sub, d)
 	if err != nil {
 		ss.deps.Log.ErrorContext(ss.work, "resolve contract", "subscription", sub.ID, "delivery", d.ID, "error", err)
-		return putBack(d, missingDeferral, webhook.ReasonConfig)
+		return deferred(d, missingDeferral, webhook.ReasonConfig)
 	}
 	now := time.Now()
 	if reason, expired := terms.contract.Expired(d, now); expired && it.try == 1 {
@@ -100,12 +93,12 @@ func (ss *session) perform(it *item) step {
 	keys, err := terms.keys(now)
 	if err != nil {
 		ss.deps.Log.ErrorContext(ss.work, "open secret", "subscription", sub.ID, "delivery", d.ID, "error", err)
-		return putBack(d, missingDeferral, webhook.ReasonSecret)
+		return deferred(d, missingDeferral, webhook.ReasonSecret)
 	}
 	request, err := terms.contract.Build(d, keys, now)
 	if errors.Is(err, profile.ErrSecret) {
 		ss.deps.Log.ErrorContext(ss.work, "sign with secret", "subscription", sub.ID, "delivery", d.ID, "error", err)
-		return putBack(d, missingDeferral, webhook.ReasonSecret)
+		return deferred(d, missingDeferral, webhook.ReasonSecret)
 	}
 	if err != nil {
 		ss.deps.Log.WarnContext(ss.work, "event does not fit the contract", "subscription", sub.ID, "delivery", d.ID, "error", err)
@@ -119,132 +112,88 @@ func (ss *session) exchange(it *item, terms *resolved, request profile.Request) 
 	made := *it.delivery
 	made.Attempts++
 	made.Profile, made.ProfileVersion = terms.used.profile, terms.used.version
-	ctx, span := telemetry.StartProducer(ss.work, ss.deps.Tracer, "deliver", made.Event.Trace,
-		attribute.String("hookline.delivery", made.ID.String()), attribute.String("hookline.subscription", made.SubscriptionID))
+	ctx, span := telemetry.StartProducer(ss.work, ss.deps.Tracer, "deliver", made.Event.Trace)
 	defer span.End()
-	if _, ok := request.Header["User-Agent"]; !ok {
-		request.Header["User-Agent"] = []string{userAgent}
-	}
-	traced := telemetry.TraceContext(ctx)
-	if terms.contract.SendTrace() && traced.Parent != "" {
-		request.Header["Traceparent"] = []string{traced.Parent}
-		if traced.State != "" {
-			request.Header["Tracestate"] = []string{traced.State}
-		}
-	}
+	a := newAttempt(&made, it.try)
+	a.TraceParent = dress(ctx, request.Header, terms.contract)
 
 	ss.deps.Metrics.Inflight.Add(ctx, 1)
-	a := newAttempt(&made, it.try)
-	a.TraceParent = traced.Parent
-	retryAfter := ss.send(ctx, a, terms, request)
+	got := egress.Post(ctx, ss.deps.Transport, egress.Request{
+		URL: terms.endpoint, Header: request.Header, Body: request.Body, Timeout: terms.contract.Timeout(), Keep: ss.cfg.ResponseBytes,
+	})
 	ss.deps.Metrics.Inflight.Add(ctx, -1)
-	if a.Error == webhook.ErrorCut {
-		return step{abandoned: true}
-	}
-
-	response := profile.Response{StatusCode: a.StatusCode, Err: a.Error, RetryAfter: retryAfter}
-	now := time.Now()
-	next := step{attempt: a}
-	if wait, again := terms.contract.Retry(response, int(it.try), rand.Float64); again {
-		next.again = wait
-		a.Outcome = webhook.Outcome{Status: webhook.Pending, Reason: reasonOf(response), NextAttemptAt: now.Add(wait)}
-	} else {
-		decision := terms.contract.Decide(response, &made, now, rand.Float64)
-		a.Outcome = decision.Outcome
-		switch decision.Status {
-		case webhook.Pending:
-			made.Trip++
-			next.retry = &webhook.Retry{Delivery: made, Delay: decision.Delay, Reason: decision.Reason}
-		case webhook.DeadLetter:
-			next.dead = &wire.DeadLetter{Delivery: made, Reason: decision.Reason, StatusCode: a.StatusCode, Error: a.Error, Response: a.Response}
+	if got.Err == webhook.ErrorCut {
+		if ss.work.Err() != nil {
+			return step{abandoned: true}
 		}
+		// The worker goes on, so it was the receiver that gave up.
+		got.Err = webhook.ErrorConnection
 	}
-	span.SetAttributes(attribute.Int("http.response.status_code", a.StatusCode), attribute.String("hookline.status", string(a.Outcome.Status)),
-		attribute.String("error.type", string(a.Error)))
+	a.StartedAt, a.Duration, a.Phases = got.Started, got.Duration, got.Phases
+	a.StatusCode, a.Error, a.Response = got.StatusCode, got.Err, got.Body
+	a.RequestBytes, a.ResponseBytes = len(request.Body), got.Read
+	next := ss.decide(it, &made, a, terms, got.RetryAfter)
+	if span.IsRecording() {
+		span.SetAttributes(attribute.String("hookline.delivery", made.ID.String()), attribute.String("hookline.subscription", made.SubscriptionID),
+			attribute.Int("http.response.status_code", a.StatusCode), attribute.String("hookline.status", string(a.Outcome.Status)),
+			attribute.String("error.type", string(a.Error)))
+	}
 	return next
 }
 
-// send makes one HTTP request and fills the attempt with what came of it. The deadline covers everything from the dial to
-// the end of the body.
-func (ss *session) send(ctx context.Context, a *webhook.Attempt, terms *resolved, request profile.Request) (retryAfter string) {
-	ctx, cancel := context.WithTimeout(ctx, terms.contract.Timeout())
-	defer cancel()
-	a.RequestBytes = len(request.Body)
-	a.StartedAt = time.Now()
-	phases := &phaseTimer{started: a.StartedAt}
-	defer func() { a.Duration, a.Phases = time.Since(a.StartedAt), phases.read() }()
-	// Without GetBody the transport never repeats a request on its own: every request is an attempt in the audit.
-	r := (&http.Request{
-		Method: http.MethodPost, URL: terms.endpoint, Host: terms.endpoint.Host, Header: request.Header,
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Body: io.NopCloser(bytes.NewReader(request.Body)), ContentLength: int64(len(request.Body)),
-	}).WithContext(httptrace.WithClientTrace(ctx, phases.trace()))
-	response, err := ss.deps.Transport.RoundTrip(r)
-	if err != nil {
-		a.Error = ss.classify(err)
-		return ""
+// dress adds the headers that are not the contract's to build, and returns the traceparent of the attempt's span.
+func dress(ctx context.Context, header http.Header, contract *profile.Contract) string {
+	if _, ok := header["User-Agent"]; !ok {
+		header["User-Agent"] = userAgent
 	}
-	defer response.Body.Close()
-	a.StatusCode = response.StatusCode
-	read, err := io.ReadAll(io.LimitReader(response.Body, maxResponse))
-	a.ResponseBytes = len(read)
-	a.Response = read[:min(len(read), ss.cfg.ResponseBytes)]
-	if err != nil {
-		// The status line came, but the exchange did not end within the deadline, or broke off.
-		a.StatusCode, a.Error = 0, ss.classify(err)
-		return ""
+	traced := telemetry.TraceContext(ctx)
+	if contract.SendTrace() && traced.Parent != "" {
+		header["Traceparent"] = []string{traced.Parent}
+		if traced.State != "" {
+			header["Tracestate"] = []string{traced.State}
+		}
 	}
-	return response.Header.Get("Retry-After")
+	return traced.Parent
 }
 
-// classify says that a request was cut only where the worker is ending: that leaves the record to the next owner, so it
-// must not be said of a request that a receiver cancelled.
-func (ss *session) classify(err error) webhook.ErrorClass {
-	class := egress.Classify(err)
-	if class == webhook.ErrorCut && ss.work.Err() == nil {
-		return webhook.ErrorConnection
+// decide fills the attempt's outcome and says what follows from it.
+func (ss *session) decide(it *item, made *webhook.Delivery, a *webhook.Attempt, terms *resolved, retryAfter string) step {
+	now := time.Now()
+	response := profile.Response{StatusCode: a.StatusCode, Err: a.Error, RetryAfter: retryAfter}
+	next := step{attempt: a}
+	next.says, next.hold = endpointSays(response, now)
+	if wait, again := terms.contract.Retry(response, int(it.try), rand.Float64); again && wait >= next.hold {
+		next.again = wait
+		a.Outcome = webhook.Outcome{Status: webhook.Pending, Reason: reasonOf(response), NextAttemptAt: now.Add(wait), Uncounted: true}
+		return next
 	}
-	return class
-}
-
-// phaseTimer takes the times of a request's phases. The transport may still report on a dial after the request has ended,
-// and on several dials at once.
-type phaseTimer struct {
-	started time.Time
-
-	mu                      sync.Mutex
-	dns, connect, handshake time.Time
-	phases                  webhook.Phases
-}
-
-func (t *phaseTimer) trace() *httptrace.ClientTrace {
-	return &httptrace.ClientTrace{
-		DNSStart:             func(httptrace.DNSStartInfo) { t.begin(&t.dns) },
-		DNSDone:              func(httptrace.DNSDoneInfo) { t.end(&t.dns, &t.phases.DNS) },
-		ConnectStart:         func(string, string) { t.begin(&t.connect) },
-		ConnectDone:          func(string, string, error) { t.end(&t.connect, &t.phases.Connect) },
-		TLSHandshakeStart:    func() { t.begin(&t.handshake) },
-		TLSHandshakeDone:     func(tls.ConnectionState, error) { t.end(&t.handshake, &t.phases.TLS) },
-		GotFirstResponseByte: func() { t.end(&t.started, &t.phases.FirstByte) },
+	decision := terms.contract.Decide(response, made, now, rand.Float64)
+	a.Outcome = decision.Outcome
+	a.Outcome.Uncounted = next.hold > 0
+	switch decision.Status {
+	case webhook.Pending:
+		made.Trip++
+		next.retry = &webhook.Retry{Delivery: *made, Delay: decision.Delay, Reason: decision.Reason}
+	case webhook.DeadLetter:
+		next.dead = &wire.DeadLetter{Delivery: *made, Reason: decision.Reason, StatusCode: a.StatusCode, Error: a.Error, Response: a.Response}
 	}
+	return next
 }
 
-func (t *phaseTimer) begin(at *time.Time) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	*at = time.Now()
-}
-
-func (t *phaseTimer) end(from *time.Time, phase *time.Duration) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	*phase = time.Since(*from)
-}
-
-func (t *phaseTimer) read() webhook.Phases {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.phases
+// endpointSays reads from a response what is meant for all deliveries to the endpoint: how it fares, and how long it asks
+// to be left alone. 503 without Retry-After is a failure like any other 5xx.
+func endpointSays(r profile.Response, now time.Time) (verdict, time.Duration) {
+	if r.Err != webhook.ErrorNone {
+		return silent, 0
+	}
+	if r.StatusCode != http.StatusTooManyRequests && r.StatusCode != http.StatusServiceUnavailable {
+		return answered, 0
+	}
+	hold, asked := profile.ParseRetryAfter(r.RetryAfter, now)
+	if !asked && r.StatusCode == http.StatusServiceUnavailable {
+		return answered, 0
+	}
+	return overloaded, hold
 }
 
 func newAttempt(d *webhook.Delivery, try uint32) *webhook.Attempt {
@@ -268,8 +217,8 @@ func decideWithout(d *webhook.Delivery, status webhook.Status, reason webhook.Re
 	return next
 }
 
-// putBack defers a delivery: it comes back after the delay, with no attempt counted.
-func putBack(d *webhook.Delivery, delay time.Duration, reason webhook.Reason) step {
+// deferred puts a delivery back: it comes again after the delay, with no attempt counted.
+func deferred(d *webhook.Delivery, delay time.Duration, reason webhook.Reason) step {
 	waiting := *d
 	waiting.Trip++
 	return step{retry: &webhook.Retry{Delivery: waiting, Delay: delay, Reason: reason}}
@@ -284,85 +233,4 @@ func reasonOf(r profile.Response) webhook.Reason {
 	default:
 		return webhook.ReasonNetwork
 	}
-}
-
-// resolved is what a subscription means for an attempt, kept in its lane until the subscription, its secret or the
-// profile changes.
-type resolved struct {
-	subscription *webhook.Subscription
-	secret       *webhook.Secret
-	// made is the contract that the delivery was made under, used the one it goes out under.
-	made, used stamp
-
-	contract *profile.Contract
-	endpoint *url.URL
-	opened   map[int][]byte // by version number
-}
-
-// stamp names a version of a profile.
-type stamp struct {
-	profile string
-	version uint32
-}
-
-// keys are the secret's values that sign at a moment, newest first.
-func (t *resolved) keys(now time.Time) ([][]byte, error) {
-	var keys [][]byte
-	for _, v := range t.secret.Live(now) {
-		keys = append(keys, t.opened[v.Number])
-	}
-	if len(keys) == 0 {
-		return nil, fmt.Errorf("secret %s has no live version", t.secret.ID)
-	}
-	return keys, nil
-}
-
-// resolve finds the contract, the endpoint and the keys of an attempt. A delivery made under another profile than the
-// subscription has now goes out under the present one: a key of one contract must not sign for another.
-func (ss *session) resolve(ln *lane, sub *webhook.Subscription, d *webhook.Delivery) (*resolved, error) {
-	secret, ok := ss.deps.Snapshot.Secret(sub.SecretID)
-	if !ok {
-		return nil, fmt.Errorf("secret %q is not in the config snapshot", sub.SecretRef)
-	}
-	made := stamp{d.Profile, d.ProfileVersion}
-	if t := ln.resolved.Load(); t != nil && t.subscription == sub && t.secret == secret && t.made == made {
-		return t, nil
-	}
-	terms, err := ss.profileOf(sub, d)
-	if err != nil {
-		return nil, err
-	}
-	t := &resolved{subscription: sub, secret: secret, made: made, used: stamp{terms.Name, terms.Version}, opened: map[int][]byte{}}
-	if t.contract, err = terms.Contract(sub.Overrides); err != nil {
-		return nil, fmt.Errorf("profile %s version %d with the subscription's overrides: %w", terms.Name, terms.Version, err)
-	}
-	if t.endpoint, err = url.Parse(sub.EndpointURL); err != nil {
-		return nil, fmt.Errorf("endpoint URL: %w", err)
-	}
-	for _, v := range secret.Versions {
-		value, err := ss.deps.Keys.Open(secret, v)
-		if err != nil {
-			return nil, err
-		}
-		t.opened[v.Number] = value
-	}
-	_, concurrency := t.contract.Limits()
-	ss.lanes.setLimit(ln, concurrency)
-	ln.resolved.Store(t)
-	return t, nil
-}
-
-// profileOf is the version of the profile that the delivery was made under. It is the newest one of the subscription's
-// profile where the subscription has moved to another, where that version is not loaded, or where the overrides, which
-// were checked against the newest, are out of its bounds.
-func (ss *session) profileOf(sub *webhook.Subscription, d *webhook.Delivery) (*profile.Profile, error) {
-	if sub.Profile == d.Profile {
-		if p, ok := ss.deps.Profiles.Version(d.Profile, d.ProfileVersion); ok && len(p.Check(sub.Overrides)) == 0 {
-			return p, nil
-		}
-	}
-	if p, ok := ss.deps.Profiles.Get(sub.Profile); ok {
-		return p, nil
-	}
-	return nil, fmt.Errorf("profile %q is not loaded", sub.Profile)
 }

@@ -14,6 +14,7 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/hookline/hookline/pkg/egress"
 	"github.com/hookline/hookline/pkg/health"
 	"github.com/hookline/hookline/pkg/kafka"
 	"github.com/hookline/hookline/pkg/profile"
@@ -29,15 +30,19 @@ type Config struct {
 	MaxInflight int `env:"HOOKLINE_DELIVERY_MAX_INFLIGHT" envDefault:"512"`
 	// EndpointInflight bounds those to one subscription, unless its overrides set another bound.
 	EndpointInflight int `env:"HOOKLINE_DELIVERY_ENDPOINT_INFLIGHT" envDefault:"64"`
-	// WindowRecords and WindowBytes bound what is held of one partition.
+	// WindowRecords and WindowBytes bound what is held of one partition; all together hold at most four times as many bytes.
 	WindowRecords int `env:"HOOKLINE_DELIVERY_WINDOW_RECORDS" envDefault:"2000"`
 	WindowBytes   int `env:"HOOKLINE_DELIVERY_WINDOW_BYTES" envDefault:"33554432"`
 	// RememberedTrips bounds the memory of recent trips, by which a trip seen twice is sent once.
 	RememberedTrips int `env:"HOOKLINE_DELIVERY_REMEMBERED_TRIPS" envDefault:"1000000"`
+	// TenantWeights are how many turns tenants have for those slots while there are not enough; 1 where none is named.
+	TenantWeights map[string]int `env:"HOOKLINE_DELIVERY_TENANT_WEIGHTS"`
 	// ResponseBytes is how much of a response body is kept in the audit.
 	ResponseBytes int           `env:"HOOKLINE_DELIVERY_RESPONSE_BYTES" envDefault:"1024"`
 	DrainTimeout  time.Duration `env:"HOOKLINE_DRAIN_TIMEOUT" envDefault:"20s"`
 }
+
+const maxWeight = 1000
 
 // Validate reports everything that is wrong with the configuration.
 func (c Config) Validate() error {
@@ -53,8 +58,13 @@ func (c Config) Validate() error {
 	atLeast("HOOKLINE_DELIVERY_WINDOW_BYTES", c.WindowBytes, 4<<20)
 	atLeast("HOOKLINE_DELIVERY_REMEMBERED_TRIPS", c.RememberedTrips, 1000)
 	atLeast("HOOKLINE_DELIVERY_RESPONSE_BYTES", c.ResponseBytes, 0)
-	if c.ResponseBytes > maxResponse {
-		problems = append(problems, fmt.Errorf("HOOKLINE_DELIVERY_RESPONSE_BYTES: %d is above %d", c.ResponseBytes, maxResponse))
+	if c.ResponseBytes > egress.MaxResponse {
+		problems = append(problems, fmt.Errorf("HOOKLINE_DELIVERY_RESPONSE_BYTES: %d is above %d", c.ResponseBytes, egress.MaxResponse))
+	}
+	for tenant, weight := range c.TenantWeights {
+		if weight < 1 || weight > maxWeight {
+			problems = append(problems, fmt.Errorf("HOOKLINE_DELIVERY_TENANT_WEIGHTS: the weight of %s is %d, want 1 to %d", tenant, weight, maxWeight))
+		}
 	}
 	if c.DrainTimeout < 0 {
 		problems = append(problems, fmt.Errorf("HOOKLINE_DRAIN_TIMEOUT: %v is negative", c.DrainTimeout))

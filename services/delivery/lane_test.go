@@ -3,6 +3,7 @@ package delivery
 import (
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
@@ -14,32 +15,40 @@ import (
 type bench struct {
 	*lanes
 	begun []*item
+	since map[*item]time.Time
 	now   time.Time
 }
 
 func newBench(limit, perLane int) *bench {
-	b := &bench{now: time.UnixMilli(0)}
-	b.lanes = newLanes(limit, perLane, func(it *item) { b.begun = append(b.begun, it) })
+	b := &bench{now: time.UnixMilli(0), since: map[*item]time.Time{}}
+	b.lanes = newLanes(Config{MaxInflight: limit, EndpointInflight: perLane, TenantWeights: map[string]int{"heavy": 3}}, func(it *item) {
+		b.begun = append(b.begun, it)
+		b.since[it] = b.now
+	})
 	return b
 }
 
-func (b *bench) offerTo(subscription string) (time.Duration, bool) {
-	return b.offer(&item{delivery: &webhook.Delivery{SubscriptionID: subscription}}, b.now)
+func (b *bench) offerTo(subscription string) (putBack, bool) {
+	return b.offerOf("default", subscription)
+}
+
+func (b *bench) offerOf(tenant, subscription string) (putBack, bool) {
+	return b.offer(&item{delivery: &webhook.Delivery{SubscriptionID: subscription, Event: webhook.Event{Tenant: tenant}}}, nil, b.now)
 }
 
 // finish ends the oldest attempt of a subscription.
-func (b *bench) finish(subscription string, held time.Duration) bool {
+func (b *bench) finish(subscription string, says verdict, hold time.Duration) bool {
 	for i, it := range b.begun {
 		if it.lane.id == subscription {
 			b.begun = append(b.begun[:i:i], b.begun[i+1:]...)
-			b.release(it.lane, b.now, held)
+			b.release(it.lane, b.since[it], b.now, says, hold)
 			return true
 		}
 	}
 	return false
 }
 
-func (b *bench) running(subscription string) (n int) {
+func (b *bench) under(subscription string) (n int) {
 	for _, it := range b.begun {
 		if it.lane.id == subscription {
 			n++
@@ -48,128 +57,189 @@ func (b *bench) running(subscription string) (n int) {
 	return n
 }
 
-func TestAnEndpointThatHangsHoldsFewRecordsAndTheRestIsDeferred(t *testing.T) {
+// open lets an endpoint answer quickly until it has its whole share.
+func (b *bench) open(subscription string) {
+	for round := 0; round == 0 || b.byID[subscription].share.bound() < b.perLane; round++ {
+		for range 1 << min(round, 10) {
+			b.offerTo(subscription)
+		}
+		b.now = b.now.Add(time.Millisecond)
+		for b.finish(subscription, answered, 0) {
+		}
+	}
+}
+
+func TestAnEndpointThatHangsHoldsFewRecordsAndTheRestIsPutBack(t *testing.T) {
 	b := newBench(100, 4)
-	deferred := 0
-	for i := range 400 {
+	b.open("slow")
+	back := 0
+	for i := range 1000 {
 		b.now = b.now.Add(20 * time.Millisecond)
-		if wait, queued := b.offerTo("slow"); !queued {
-			deferred++
-			if wait < minDeferral || wait > maxDeferral*12/10 {
-				t.Fatalf("deferred by %v", wait)
+		if p, queued := b.offerTo("slow"); !queued {
+			back++
+			if p.delay < minDeferral || p.delay > maxDeferral*12/10 || p.reason != webhook.ReasonConcurrency {
+				t.Fatalf("put back by %v for %s", p.delay, p.reason)
 			}
 		}
 		if i%25 == 24 {
-			deferred += len(b.measure(b.now, 500*time.Millisecond))
+			back += len(b.sweep(b.now))
 		}
 	}
-	if b.running("slow") != 4 {
-		t.Fatalf("%d attempts under way, want the lane's 4", b.running("slow"))
+	if b.under("slow") != 4 {
+		t.Fatalf("%d attempts under way, want the lane's 4", b.under("slow"))
 	}
-	if held := 400 - deferred - 4; held > 2 {
+	if held := 1000 - back - 4; held > 2 {
 		t.Fatalf("%d records queued for an endpoint that does not answer", held)
 	}
 }
 
 func TestDeferralsAreSpacedAtTheRateOfTheEndpoint(t *testing.T) {
-	ln := &lane{rate: 0.2}
 	now := time.UnixMilli(0)
+	ln := &lane{share: newShare(1), running: 1, progressed: now}
+	ln.share.steady, ln.share.latency = true, 5*time.Second
 	var last time.Duration
 	for range 100 {
-		last = ln.deferral(now)
+		last = ln.deferral(now, webhook.ReasonConcurrency)
 	}
 	if last < 500*time.Second || last > maxDeferral*12/10 {
-		t.Fatalf("the hundredth deferral is %v, want about 100 / 0.2 s", last)
+		t.Fatalf("the hundredth deferral is %v, want about 100 times 5 s", last)
+	}
+	for range 1000 {
+		last = ln.deferral(now, webhook.ReasonConcurrency)
+	}
+	ln.share.latency, ln.running = 10*time.Millisecond, 0
+	if later := ln.deferral(now.Add(maxDeferral), webhook.ReasonConcurrency); last > maxDeferral*12/10 || later > minDeferral*12/10 {
+		t.Fatalf("%v at most, and %v when everything has come back", last, later)
 	}
 }
 
-func TestABusyButFastEndpointIsNotDeferred(t *testing.T) {
+func TestABusyButFastEndpointIsNotPutBack(t *testing.T) {
 	b := newBench(64, 64)
-	for range 5000 {
+	for i := range 5000 {
 		if _, queued := b.offerTo("fast"); !queued {
-			t.Fatal("deferred")
+			t.Fatalf("delivery %d is put back", i)
 		}
-		if len(b.begun) == 64 {
+		if i%8 == 7 {
 			b.now = b.now.Add(time.Millisecond)
-			for range 32 {
-				b.finish("fast", 2*time.Millisecond)
+			for range 64 {
+				b.finish("fast", answered, 0)
+			}
+			if late := b.sweep(b.now); len(late) > 0 {
+				t.Fatalf("%d are put back at delivery %d", len(late), i)
 			}
 		}
 	}
 }
 
-func TestWhatComesFasterThanItsEndpointTakesItIsDeferred(t *testing.T) {
+func TestWhatComesFasterThanItsEndpointTakesItIsPutBack(t *testing.T) {
 	b := newBench(64, 4)
-	deferred := 0
+	back := 0
 	for i := range 4000 {
 		b.now = b.now.Add(time.Millisecond)
 		b.offerTo("fast")
-		b.finish("fast", 5*time.Millisecond)
+		b.finish("fast", answered, 0)
 		if _, queued := b.offerTo("slow"); !queued {
-			deferred++
+			back++
 		}
 		if i%100 == 0 {
-			b.finish("slow", 400*time.Millisecond)
-			deferred += len(b.measure(b.now, 100*time.Millisecond))
+			b.finish("slow", answered, 0)
+			back += len(b.sweep(b.now))
 		}
 	}
-	if deferred < 3000 {
-		t.Fatalf("%d of 4000 deferred for an endpoint that takes 10 a second", deferred)
+	if back < 3000 {
+		t.Fatalf("%d of 4000 put back for an endpoint that takes 10 a second", back)
 	}
 }
 
 func TestAnEndpointThatAnswersGetsSlotsHoweverManyHang(t *testing.T) {
 	b := newBench(100, 16)
+	b.open("healthy")
 	for range 16 {
-		for e := range 50 {
-			b.now = b.now.Add(50 * time.Millisecond)
-			b.measure(b.now, 50*time.Millisecond)
-			b.offerTo(fmt.Sprintf("slow-%d", e))
+		for e := range 300 {
+			b.now = b.now.Add(10 * time.Millisecond)
+			b.sweep(b.now)
+			b.offerTo(fmt.Sprintf("hangs-%d", e))
 		}
 	}
-	if len(b.begun) > 100 {
-		t.Fatalf("%d attempts under way with 100 slots", len(b.begun))
+	if n := len(b.begun); n > 100-100/8 {
+		t.Fatalf("%d of 100 slots taken by endpoints that hang", n)
 	}
 	for i := range 500 {
 		if _, queued := b.offerTo("healthy"); !queued {
-			t.Fatal("the healthy endpoint's delivery is deferred")
+			t.Fatal("the healthy endpoint's delivery is put back")
 		}
-		if !b.finish("healthy", time.Millisecond) {
+		if !b.finish("healthy", answered, 0) {
 			t.Fatalf("the healthy endpoint got no slot for its delivery %d; %d slots taken", i, len(b.begun))
 		}
+	}
+}
+
+func TestTenantsHaveTurnsByTheirWeight(t *testing.T) {
+	b := newBench(4, 4)
+	for _, id := range []string{"light-1", "light-2", "light-3", "heavy-1"} {
+		b.open(id)
+	}
+	b.byID["heavy-1"].tenant = "heavy"
+	for i := range 400 {
+		b.offerOf("default", fmt.Sprintf("light-%d", i%3+1))
+		b.offerOf("heavy", "heavy-1")
+	}
+	turns := map[string]int{}
+	for range 200 {
+		first := b.begun[0].lane
+		turns[first.tenant]++
+		b.now = b.now.Add(time.Millisecond)
+		b.finish(first.id, answered, 0)
+	}
+	if turns["heavy"] < 140 || turns["heavy"] > 160 {
+		t.Errorf("turns %v, want three of four for the tenant that weighs three", turns)
 	}
 }
 
 func TestLanesLoseNothingAndKeepTheirBounds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		b := newBench(rapid.IntRange(1, 12).Draw(t, "slots"), rapid.IntRange(1, 6).Draw(t, "perLane"))
-		offered, deferred, finished := 0, 0, 0
+		offered, back, finished := 0, 0, 0
 		for range rapid.IntRange(1, 300).Draw(t, "steps") {
-			b.now = b.now.Add(time.Duration(rapid.IntRange(0, 50).Draw(t, "ms")) * time.Millisecond)
+			b.now = b.now.Add(time.Duration(rapid.IntRange(0, 900).Draw(t, "ms")) * time.Millisecond)
 			id := fmt.Sprint(rapid.IntRange(0, 8).Draw(t, "lane"))
-			if rapid.Bool().Draw(t, "offer") {
+			switch rapid.IntRange(0, 8).Draw(t, "step") {
+			case 0, 1, 2, 3:
 				offered++
-				if _, queued := b.offerTo(id); !queued {
-					deferred++
+				if _, queued := b.offerOf("tenant"+id[:1], id); !queued {
+					back++
 				}
-			} else if b.finish(id, time.Millisecond) {
-				finished++
+			case 4:
+				back += len(b.sweep(b.now))
+			default:
+				if b.finish(id, rapid.SampledFrom([]verdict{noVerdict, answered, overloaded, silent}).Draw(t, "says"), 0) {
+					finished++
+				}
 			}
-			if len(b.begun) != b.lanes.running || len(b.begun) > b.max {
-				t.Fatalf("%d begun, %d counted, bound %d", len(b.begun), b.lanes.running, b.max)
+			if len(b.begun) != b.running || len(b.begun) > b.max {
+				t.Fatalf("%d begun, %d counted, bound %d", len(b.begun), b.running, b.max)
 			}
 			for _, ln := range b.byID {
-				if ln.running > ln.limit {
-					t.Fatalf("lane runs %d of %d", ln.running, ln.limit)
+				if ln.running > b.perLane {
+					t.Fatalf("lane runs %d of %d", ln.running, b.perLane)
 				}
 			}
 		}
-		for len(b.begun) > 0 {
-			b.finish(b.begun[0].lane.id, time.Millisecond)
+		for range 10_000 {
+			if len(b.begun) == 0 {
+				break
+			}
+			b.now = b.now.Add(longestPause)
+			b.finish(b.begun[0].lane.id, answered, 0)
 			finished++
 		}
-		if finished+deferred != offered {
-			t.Fatalf("%d offered, %d finished, %d deferred: the rest is stuck", offered, finished, deferred)
+		back += len(b.sweep(b.now))
+		for len(b.begun) > 0 {
+			b.finish(b.begun[0].lane.id, answered, 0)
+			finished++
+		}
+		if finished+back != offered {
+			t.Fatalf("%d offered, %d finished, %d put back: the rest is stuck", offered, finished, back)
 		}
 	})
 }
@@ -180,7 +250,7 @@ func TestASecondTryGoesBeforeTheQueueEvenWhileClosing(t *testing.T) {
 	b.offerTo("a")
 	first := b.begun[0]
 	b.close()
-	b.finish("a", time.Millisecond)
+	b.finish("a", answered, 0)
 	if len(b.begun) != 0 {
 		t.Fatal("a queued item began although the worker is stopping")
 	}
@@ -188,4 +258,93 @@ func TestASecondTryGoesBeforeTheQueueEvenWhileClosing(t *testing.T) {
 	if len(b.begun) != 1 || b.begun[0] != first {
 		t.Fatal("the second try did not begin")
 	}
+}
+
+func TestAnEndpointThatDoesNotAnswerGetsOneProbeAtATime(t *testing.T) {
+	b := newBench(64, 8)
+	b.open("dead")
+	for range breakAfter {
+		b.offerTo("dead")
+		b.now = b.now.Add(time.Second)
+		b.finish("dead", silent, 0)
+	}
+	for i := range 20 {
+		if p, queued := b.offerTo("dead"); queued || p.reason != webhook.ReasonBreaker || p.delay < minDeferral {
+			t.Fatalf("delivery %d to a dead endpoint: %+v, queued: %v", i, p, queued)
+		}
+	}
+	b.now = b.now.Add(firstPause)
+	_, first := b.offerTo("dead")
+	_, second := b.offerTo("dead")
+	if !first || second || b.under("dead") != 1 {
+		t.Fatalf("after the pause: first taken: %v, second taken: %v, %d under way", first, second, b.under("dead"))
+	}
+	b.finish("dead", answered, 0)
+	if _, queued := b.offerTo("dead"); !queued || b.under("dead") != 1 {
+		t.Fatal("closed to an endpoint that answers again")
+	}
+}
+
+func TestAChangedSubscriptionStartsAnew(t *testing.T) {
+	b := newBench(64, 8)
+	b.open("a")
+	for range breakAfter {
+		b.offerTo("a")
+		b.now = b.now.Add(time.Second)
+		b.finish("a", silent, time.Hour)
+	}
+	it := &item{delivery: &webhook.Delivery{SubscriptionID: "a"}}
+	if _, queued := b.offer(it, &webhook.Subscription{ID: "a"}, b.now); !queued || b.under("a") != 1 {
+		t.Error("what was learnt about an endpoint is held against another")
+	}
+}
+
+func TestRetryAfterHoldsTheEndpointsOtherDeliveries(t *testing.T) {
+	b := newBench(64, 8)
+	b.open("a")
+	b.offerTo("a")
+	b.finish("a", overloaded, 20*time.Second)
+	p, queued := b.offerTo("a")
+	if queued || p.reason != webhook.ReasonRate || p.delay < 20*time.Second || p.delay > 25*time.Second {
+		t.Fatalf("within the time: %+v, queued: %v", p, queued)
+	}
+	b.now = b.now.Add(20 * time.Second)
+	if _, queued := b.offerTo("a"); !queued || b.under("a") != 1 {
+		t.Error("still held when the time is over")
+	}
+}
+
+func TestARateIsKeptByWaitingAndByPuttingBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		var begun []time.Duration
+		l := newLanes(Config{MaxInflight: 64, EndpointInflight: 64}, nil)
+		l.begin = func(it *item) {
+			begun = append(begun, time.Since(began))
+			go l.release(it.lane, time.Now(), time.Now(), answered, 0)
+		}
+		offer := func() bool {
+			_, queued := l.offer(&item{delivery: &webhook.Delivery{SubscriptionID: "a"}}, nil, time.Now())
+			synctest.Wait()
+			return queued
+		}
+		offer()
+		l.limit(l.byID["a"], 12, 0)
+		l.own(0.25) // three a second here
+		back := 0
+		for range 100 {
+			if !offer() {
+				back++
+			}
+		}
+		time.Sleep(time.Minute)
+		if taken := len(begun) - 1; taken < 6 || taken > 9 || back != 100-taken {
+			t.Fatalf("%d of 100 taken and %d put back, want what three a second make of two seconds", taken, back)
+		}
+		for i := 2; i < len(begun); i++ {
+			if gap := begun[i] - begun[i-1]; gap < time.Second/3 {
+				t.Errorf("request %d came %v after the one before it", i, gap)
+			}
+		}
+	})
 }

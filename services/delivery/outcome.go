@@ -40,10 +40,10 @@ func (ss *session) conclude(it *item, next step) {
 	})
 }
 
-// deferLate puts back an item that has got no slot, unless its partition has been handed over.
-func (ss *session) deferLate(it *item, delay time.Duration) {
-	if it.part.beginWork() {
-		ss.conclude(it, putBack(it.delivery, delay, webhook.ReasonConcurrency))
+// putBack defers an item that has got no slot, unless its partition has been handed over.
+func (ss *session) putBack(p putBack) {
+	if p.it.part.beginWork() {
+		ss.conclude(p.it, deferred(p.it.delivery, p.delay, p.reason))
 	}
 }
 

@@ -24,7 +24,7 @@ type partition struct {
 	revoked   bool
 	working   int // attempts that have begun
 	idle      chan struct{}
-	maxWindow int
+	cfg       Config
 	maxBytes  int
 	end       int64 // the partition's end when it was last read
 }
@@ -42,7 +42,7 @@ const windowTime = maxWait / 4
 func newPartition(number int32, tracker *offset.Tracker, cfg Config) *partition {
 	return &partition{
 		number: number, tracker: tracker, recent: newRecentTrips(cfg.RememberedTrips),
-		window: min(minWindow, cfg.WindowRecords), maxWindow: cfg.WindowRecords, maxBytes: cfg.WindowBytes,
+		window: min(minWindow, cfg.WindowRecords), cfg: cfg, maxBytes: cfg.WindowBytes,
 	}
 }
 
@@ -85,7 +85,7 @@ func (p *partition) seen(end int64) {
 
 // lag is how many offsets lie between the lowest unfinished record and the partition's end.
 func (p *partition) lag() int64 {
-	at, _, _ := p.tracker.Commit()
+	at := p.tracker.Lowest()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return max(p.end-at, 0)
@@ -109,17 +109,21 @@ func (p *partition) fullLocked() bool {
 	return p.records >= records || p.bytes >= bytes
 }
 
-// measure sets the window to about what the partition finishes in windowTime.
-func (p *partition) measure(elapsed time.Duration) {
+// fullWindows is how many partitions may hold as many bytes as one may. Where a worker has more of them, each holds less.
+const fullWindows = 4
+
+// measure sets the window to about what the partition finishes in windowTime, as one of so many that are owned.
+func (p *partition) measure(elapsed time.Duration, owned int) {
 	if elapsed <= 0 {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.maxBytes = p.cfg.WindowBytes * fullWindows / max(owned, fullWindows)
 	now := float64(p.delivered) / elapsed.Seconds()
 	p.delivered = 0
 	p.rate = max(now, p.rate+(now-p.rate)/4)
-	p.window = min(max(int(p.rate*windowTime.Seconds()), minWindow), p.maxWindow)
+	p.window = min(max(int(p.rate*windowTime.Seconds()), minWindow), p.cfg.WindowRecords)
 }
 
 // beginWork reports whether an attempt may begin: not after the partition has been revoked.

@@ -42,6 +42,18 @@ func TestAPartitionIsFullByBytesToo(t *testing.T) {
 	}
 }
 
+func TestManyPartitionsTogetherHoldWhatFourMayHold(t *testing.T) {
+	p := testPartition()
+	p.measure(time.Second, 3)
+	if p.maxBytes != 10_000 {
+		t.Errorf("one of three may hold %d bytes", p.maxBytes)
+	}
+	p.measure(time.Second, 8)
+	if p.maxBytes != 5_000 {
+		t.Errorf("one of eight may hold %d bytes", p.maxBytes)
+	}
+}
+
 func TestAWindowFollowsTheRate(t *testing.T) {
 	p := testPartition()
 	for range 800 {
@@ -50,12 +62,12 @@ func TestAWindowFollowsTheRate(t *testing.T) {
 		p.hold(1)
 		p.finish(0, 1, true)
 	}
-	p.measure(windowTime)
+	p.measure(windowTime, 1)
 	if p.window != 800 {
 		t.Fatalf("window %d after 800 deliveries and as many deferrals in the time of a window", p.window)
 	}
 	for range 20 {
-		p.measure(time.Second)
+		p.measure(time.Second, 1)
 	}
 	if p.window != minWindow {
 		t.Fatalf("window %d after a quiet time, want %d", p.window, minWindow)

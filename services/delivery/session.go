@@ -3,6 +3,7 @@ package delivery
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"sync"
 	"time"
@@ -10,7 +11,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/hookline/hookline/pkg/kafka"
-	"github.com/hookline/hookline/pkg/offset"
 	"github.com/hookline/hookline/pkg/run"
 	"github.com/hookline/hookline/pkg/topic"
 	"github.com/hookline/hookline/pkg/webhook"
@@ -18,17 +18,13 @@ import (
 )
 
 const (
-	pollRecords    = 200
-	commitInterval = 500 * time.Millisecond
-	outcomeLinger  = 5 * time.Millisecond
+	pollRecords     = 200
+	measureInterval = 500 * time.Millisecond
+	outcomeLinger   = 5 * time.Millisecond
 	// With plenty to do, records may gather before the next poll: a fetch for every few of them costs the broker and this
 	// process more than the records.
 	plenty     = 256
 	gatherTime = 5 * time.Millisecond
-	// revokeTimeout bounds how long a rebalance waits for attempts under way. It is below the rebalance timeout of the
-	// group (60 s) and above the longest timeout of the built-in profiles (15 s).
-	revokeTimeout = 20 * time.Second
-	commitTimeout = 10 * time.Second
 )
 
 // session is one life of the Kafka clients: from joining the group until the service stops or the producer cannot go on.
@@ -44,6 +40,13 @@ type session struct {
 	fail context.CancelCauseFunc
 	// room wakes the polling goroutine when a full partition has room again.
 	room chan struct{}
+
+	// hands are goroutines that wait for an item to run, until over is closed.
+	hands chan *item
+	over  chan struct{}
+
+	// total is how many partitions the topic has.
+	total int
 
 	mu         sync.Mutex
 	partitions map[int32]*partition
@@ -72,15 +75,17 @@ func (s *Service) session(ctx context.Context) error {
 	defer fail(nil)
 	ss := &session{
 		Service: s, topics: s.deps.Kafka.Topics, work: work, fail: fail,
-		room: make(chan struct{}, 1), partitions: map[int32]*partition{},
+		room: make(chan struct{}, 1), hands: make(chan *item), over: make(chan struct{}), partitions: map[int32]*partition{},
 	}
-	ss.lanes = newLanes(s.cfg.MaxInflight, s.cfg.EndpointInflight, func(it *item) { go ss.run(it) })
-	if err := ss.open(); err != nil {
+	defer close(ss.over)
+	ss.lanes = newLanes(s.cfg, ss.begin)
+	if err := ss.open(ctx); err != nil {
 		return err
 	}
 	s.kafka.Set(nil)
 	var helpers sync.WaitGroup
-	helpers.Go(func() { ss.tick(running) })
+	helpers.Go(func() { ss.commits(running) })
+	helpers.Go(func() { ss.measure(running) })
 	helpers.Go(func() { s.deps.Kafka.Watch(running, ss.producer, s.kafka.Set) })
 	ss.poll(running)
 	helpers.Wait()
@@ -93,7 +98,7 @@ func (s *Service) session(ctx context.Context) error {
 	return context.Cause(running)
 }
 
-func (ss *session) open() error {
+func (ss *session) open(ctx context.Context) error {
 	// No receiver waits for an outcome, so outcomes may wait for each other: a request for each of them costs the broker
 	// more than all else it does for a delivery.
 	producer, err := ss.deps.Kafka.Client(append(ss.deps.Kafka.Producer(), kgo.ProducerLinger(outcomeLinger))...)
@@ -101,6 +106,10 @@ func (ss *session) open() error {
 		return err
 	}
 	ss.producer = producer
+	if ss.total, err = kafka.Partitions(ctx, producer, ss.topics.Deliveries); err != nil {
+		producer.Close()
+		return err
+	}
 	ss.consumer, err = ss.deps.Kafka.Client(append(ss.deps.Kafka.Group("delivery", ss.topics.Deliveries),
 		kgo.BlockRebalanceOnPoll(),
 		// About a window: what has been fetched of a partition that is then paused is thrown away.
@@ -190,7 +199,7 @@ func (ss *session) makeRoom(ctx context.Context) bool {
 		select {
 		case <-ss.room:
 		case <-ctx.Done():
-		case <-time.After(commitInterval):
+		case <-time.After(measureInterval):
 		}
 		return false
 	}
@@ -215,14 +224,14 @@ func (ss *session) partition(number int32) *partition {
 	return ss.partitions[number]
 }
 
-// take puts one record to work: queued in its lane, deferred, dropped as seen, or rejected as unreadable.
+// take puts one record to work: queued in its lane, put back, dropped as seen, or rejected as unreadable.
 func (ss *session) take(p *partition, r *kgo.Record, now time.Time) {
 	if !p.tracker.Begin(r.Offset) {
 		return
 	}
 	it := &item{part: p, offset: r.Offset, size: len(r.Key) + len(r.Value), try: 1}
 	p.hold(it.size)
-	delivery, err := wire.DecodeDelivery(r.Value)
+	delivery, err := decode(r.Value)
 	if err != nil {
 		ss.reject(it, r, err)
 		return
@@ -233,8 +242,40 @@ func (ss *session) take(p *partition, r *kgo.Record, now time.Time) {
 		ss.finish(it)
 		return
 	}
-	if deferral, queued := ss.lanes.offer(it, now); !queued {
-		ss.deferLate(it, deferral)
+	sub, _ := ss.deps.Snapshot.Subscription(delivery.SubscriptionID)
+	if back, queued := ss.lanes.offer(it, sub, now); !queued {
+		ss.putBack(back)
+	}
+}
+
+// decode takes a panic for what it is here: a record that cannot be read.
+func decode(value []byte) (d *webhook.Delivery, err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = fmt.Errorf("decode delivery: panic: %v", cause)
+		}
+	}()
+	return wire.DecodeDelivery(value)
+}
+
+// begin has an item that has got a slot run by a goroutine that waits for work, whose stack is large enough already, or
+// by a new one. It does not block.
+func (ss *session) begin(it *item) {
+	select {
+	case ss.hands <- it:
+	default:
+		go ss.hand(it)
+	}
+}
+
+func (ss *session) hand(it *item) {
+	for {
+		ss.run(it)
+		select {
+		case it = <-ss.hands:
+		case <-ss.over:
+			return
+		}
 	}
 }
 
@@ -245,58 +286,6 @@ func (ss *session) finish(it *item) {
 	}
 }
 
-// tick commits, measures, and defers what waits too long, until ctx ends.
-func (ss *session) tick(ctx context.Context) {
-	ticker := time.NewTicker(commitInterval)
-	defer ticker.Stop()
-	last := time.Now()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case now := <-ticker.C:
-			var lag int64
-			owned := ss.owned()
-			for _, p := range owned {
-				p.measure(now.Sub(last))
-				p.recent.limit(ss.cfg.RememberedTrips / len(owned))
-				lag += p.lag()
-			}
-			ss.deps.Metrics.ConsumerLag.Record(ctx, lag, groupLabel)
-			for it, deferral := range ss.lanes.measure(now, now.Sub(last)) {
-				ss.deferLate(it, deferral)
-			}
-			last = now
-			if err := ss.commit(owned); err != nil {
-				ss.deps.Log.WarnContext(ctx, "commit deliveries", "error", err)
-			}
-		}
-	}
-}
-
-// drain lets what has begun finish within the drain timeout, and commits.
-func (ss *session) drain() {
-	ss.lanes.close()
-	numbers := make([]int32, 0, len(ss.partitions))
-	for number := range ss.owned() {
-		numbers = append(numbers, number)
-	}
-	ss.release(numbers, ss.cfg.DrainTimeout)
-}
-
-// assign starts a tracker for a partition that has come, where the last commit left off.
-func (ss *session) assign(number int32, at kafka.Point) {
-	tracker := offset.New(0, "")
-	if at.Offset >= 0 {
-		tracker = offset.New(at.Offset, at.Metadata)
-	}
-	ss.mu.Lock()
-	defer ss.mu.Unlock()
-	ss.partitions[number] = newPartition(number, tracker, ss.cfg)
-	// The client may still hold the partition as paused, from an earlier time that it was here.
-	ss.hasRoom()
-}
-
 // hasRoom has the polling goroutine look again which partitions are to be paused.
 func (ss *session) hasRoom() {
 	select {
@@ -305,60 +294,27 @@ func (ss *session) hasRoom() {
 	}
 }
 
-// release hands partitions over: nothing more of them begins, what has begun may finish within the timeout, and what is
-// finished is committed.
-func (ss *session) release(numbers []int32, timeout time.Duration) {
-	gone := map[int32]*partition{}
-	var idle []<-chan struct{}
-	for _, number := range numbers {
-		if p := ss.partition(number); p != nil {
-			gone[number] = p
-			idle = append(idle, p.revoke())
-		}
-	}
-	timer := time.NewTimer(timeout)
-	defer timer.Stop()
-	for _, ch := range idle {
+// measure follows how fast partitions and endpoints are, and puts back what waits too long, until ctx ends.
+func (ss *session) measure(ctx context.Context) {
+	ticker := time.NewTicker(measureInterval)
+	defer ticker.Stop()
+	for last := time.Now(); ; {
 		select {
-		case <-ch:
-			continue
-		case <-timer.C:
-		case <-ss.work.Done():
-		}
-		break
-	}
-	if err := ss.commit(gone); err != nil {
-		ss.deps.Log.WarnContext(ss.work, "commit deliveries on release", "error", err)
-	}
-	ss.forget(numbers)
-}
-
-// forget drops partitions without a commit: they have another owner.
-func (ss *session) forget(numbers []int32) {
-	ss.mu.Lock()
-	defer ss.mu.Unlock()
-	for _, number := range numbers {
-		if p := ss.partitions[number]; p != nil {
-			p.revoke()
-			delete(ss.partitions, number)
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			var lag int64
+			owned := ss.owned()
+			for _, p := range owned {
+				p.measure(now.Sub(last), len(owned))
+				p.recent.limit(ss.cfg.RememberedTrips / len(owned))
+				lag += p.lag()
+			}
+			ss.deps.Metrics.ConsumerLag.Record(ctx, lag, groupLabel)
+			for _, back := range ss.lanes.sweep(now) {
+				ss.putBack(back)
+			}
+			last = now
 		}
 	}
-}
-
-// commit writes the lowest unfinished offset of each partition, with what is finished above it as metadata.
-func (ss *session) commit(parts map[int32]*partition) error {
-	ss.committing.Lock()
-	defer ss.committing.Unlock()
-	points := map[int32]kafka.Point{}
-	for number, p := range parts {
-		if at, metadata, changed := p.tracker.Commit(); changed {
-			points[number] = kafka.Point{Offset: at, Metadata: metadata}
-		}
-	}
-	// A commit is worth its time even when the service is about to end.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ss.work), commitTimeout)
-	defer cancel()
-	return kafka.Commit(ctx, ss.consumer, ss.topics.Deliveries, points, func(number int32, at kafka.Point) {
-		parts[number].tracker.Committed(at.Offset, at.Metadata)
-	})
 }

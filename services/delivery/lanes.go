@@ -1,0 +1,235 @@
+package delivery
+
+import (
+	"sync"
+	"time"
+
+	"github.com/hookline/hookline/pkg/webhook"
+)
+
+// lanes decides which delivery begins its attempt next, and which is put back instead. Every subscription has a lane; all
+// share the process's slots, in turns by tenant and lane. The last quarter of the slots is closed to lanes that hold
+// theirs for long, and half of that also to lanes nothing is known of, so that however many endpoints hang or are new, one
+// that answers still gets slots.
+type lanes struct {
+	begin func(*item)
+
+	mu      sync.Mutex
+	byID    map[string]*lane
+	rings   [classes]*ring
+	turn    class
+	running int
+	max     int
+	perLane int
+	part    float64 // of the topic's partitions, owned by this worker
+	closed  bool
+}
+
+// putBack is a delivery that waits elsewhere.
+type putBack struct {
+	it     *item
+	delay  time.Duration
+	reason webhook.Reason
+}
+
+func newLanes(cfg Config, begin func(*item)) *lanes {
+	l := &lanes{begin: begin, byID: map[string]*lane{}, max: cfg.MaxInflight, perLane: cfg.EndpointInflight, part: 1}
+	for i := range l.rings {
+		l.rings[i] = newRing(cfg.TenantWeights)
+	}
+	return l
+}
+
+// room is how many slots may be taken when a lane of a class begins something.
+func (l *lanes) room(c class) int {
+	return l.max - [classes]int{quick: 0, fresh: l.max / 8, slow: l.max / 4}[c]
+}
+
+// offer queues an item, or says why and for how long to put it back where its endpoint would not come to it soon. sub is
+// the subscription as it is now, nil where it is unknown.
+func (l *lanes) offer(it *item, sub *webhook.Subscription, now time.Time) (putBack, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	ln := l.byID[it.delivery.SubscriptionID]
+	if ln == nil {
+		ln = &lane{id: it.delivery.SubscriptionID, tenant: it.delivery.Event.Tenant}
+		l.byID[ln.id] = ln
+		ln.forget(sub, l.perLane)
+	} else if ln.subscription != sub {
+		ln.forget(sub, l.perLane)
+	}
+	ln.usedAt = now
+	if reason := ln.refusal(now, ln.queue.len()); reason != webhook.ReasonNone {
+		return putBack{it, ln.deferral(now, reason), reason}, false
+	}
+	it.lane = ln
+	ln.queue.push(it)
+	l.wake(ln, now)
+	l.dispatch(now)
+	return putBack{}, true
+}
+
+// resume queues the second try of an attempt, before everything else of its lane.
+func (l *lanes) resume(it *item, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	it.lane.urgent.push(it)
+	l.wake(it.lane, now)
+	l.dispatch(now)
+}
+
+// release gives back the slot of an attempt, with what it says about the endpoint. hold is how long the endpoint has asked
+// for nothing more.
+func (l *lanes) release(ln *lane, begun, now time.Time, says verdict, hold time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	busy := ln.running >= ln.share.bound()
+	l.running--
+	ln.running--
+	ln.progressed = now
+	ln.share.learn(begun, now, says, busy)
+	ln.breaker.learn(begun, now, says)
+	if until := now.Add(min(hold, longestHold)); hold > 0 && until.After(ln.heldUntil) {
+		ln.heldUntil = until
+	}
+	l.wake(ln, now)
+	l.dispatch(now)
+}
+
+// deferral is how long to put back a delivery whose turn had come.
+func (l *lanes) deferral(ln *lane, now time.Time, reason webhook.Reason) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return ln.deferral(now, reason)
+}
+
+// limit bounds a lane: requests a second in all workers together, 0 for any number, and requests under way, 0 for the
+// default of the process.
+func (l *lanes) limit(ln *lane, perSecond float64, concurrency int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if concurrency <= 0 {
+		concurrency = l.perLane
+	}
+	ln.share.ceiling, ln.perSecond = concurrency, perSecond
+	ln.rate.set(perSecond, l.part)
+}
+
+// own sets which part of the topic's partitions this worker has: so much of every rate is its own.
+func (l *lanes) own(part float64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.part == part {
+		return
+	}
+	l.part = part
+	for _, ln := range l.byID {
+		ln.rate.set(ln.perSecond, part)
+	}
+}
+
+// sweep takes what would wait too long from the queues, looks again at lanes that were waiting, and forgets lanes that
+// nobody uses.
+func (l *lanes) sweep(now time.Time) []putBack {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var late []putBack
+	for id, ln := range l.byID {
+		for ln.queue.len() > 0 {
+			reason := ln.refusal(now, ln.queue.len()-1)
+			if reason == webhook.ReasonNone {
+				break
+			}
+			late = append(late, putBack{ln.queue.popBack(), ln.deferral(now, reason), reason})
+		}
+		l.wake(ln, now)
+		if ln.running == 0 && ln.waiting() == 0 && !ln.queued && now.Sub(ln.usedAt) > forgetLane {
+			delete(l.byID, id)
+		}
+	}
+	l.dispatch(now)
+	return late
+}
+
+// close lets nothing queued begin any more, except the second tries of attempts that have begun.
+func (l *lanes) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+}
+
+// wake puts a lane in line for a slot where it has something to begin, now or when its rate permits.
+func (l *lanes) wake(ln *lane, now time.Time) {
+	if ln.queued || ln.waiting() == 0 || !ln.free(now) {
+		return
+	}
+	if ln.urgent.len() == 0 {
+		if l.closed {
+			return
+		}
+		if wait := ln.startsAt().Sub(now); wait > 0 {
+			l.wakeLater(ln, wait)
+			return
+		}
+	}
+	ln.queued, ln.class = true, ln.classify(now)
+	l.rings[ln.class].push(ln)
+}
+
+func (l *lanes) wakeLater(ln *lane, wait time.Duration) {
+	if ln.timer != nil {
+		ln.timer.Reset(wait)
+		return
+	}
+	ln.timer = time.AfterFunc(wait, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		now := time.Now()
+		l.wake(ln, now)
+		l.dispatch(now)
+	})
+}
+
+// dispatch gives free slots to the lanes whose turn it is.
+func (l *lanes) dispatch(now time.Time) {
+	for ln := l.pick(); ln != nil; ln = l.pick() {
+		ln.queued = false
+		// Much may have changed since the lane was put in line.
+		if ln.class == ln.classify(now) && ln.free(now) {
+			l.beginNext(ln, now)
+		}
+		l.wake(ln, now)
+	}
+}
+
+// pick is a lane that may have a slot. The classes take turns, as far as there is room for each.
+func (l *lanes) pick() *lane {
+	for range classes {
+		l.turn = (l.turn + 1) % classes
+		if l.running < l.room(l.turn) {
+			if ln := l.rings[l.turn].pop(); ln != nil {
+				return ln
+			}
+		}
+	}
+	return nil
+}
+
+func (l *lanes) beginNext(ln *lane, now time.Time) {
+	var it *item
+	switch {
+	case ln.urgent.len() > 0:
+		it = ln.urgent.pop()
+	case ln.queue.len() > 0 && !l.closed && !ln.startsAt().After(now):
+		it = ln.queue.pop()
+	default:
+		return
+	}
+	if ln.running == 0 {
+		ln.progressed = now
+	}
+	l.running++
+	ln.running++
+	ln.rate.take(now)
+	l.begin(it)
+}
