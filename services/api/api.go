@@ -34,11 +34,12 @@ type Config struct {
 	DrainTimeout time.Duration `env:"HOOKLINE_DRAIN_TIMEOUT" envDefault:"20s"`
 	// OutboxPoll bounds how long a change made by another process waits for this one to publish it.
 	OutboxPoll time.Duration `env:"HOOKLINE_API_OUTBOX_POLL" envDefault:"500ms"`
+	OIDC       OIDCConfig
 }
 
 // Validate reports everything that is wrong with the configuration.
 func (c Config) Validate() error {
-	var problems []error
+	problems := []error{c.OIDC.Validate()}
 	if _, _, err := net.SplitHostPort(c.Addr); err != nil {
 		problems = append(problems, fmt.Errorf("HOOKLINE_API_ADDR: %q is not host:port", c.Addr))
 	}
@@ -103,6 +104,7 @@ type Service struct {
 	handler  http.Handler
 	spec     []byte
 	keys     *keyring
+	tokens   *tokens
 	relay    *relay
 	requests *gate
 	database *health.Condition
@@ -124,6 +126,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		cfg: cfg, deps: deps,
 		log:       deps.Log.With("service", "api"),
 		keys:      newKeyring(deps.Store),
+		tokens:    newTokens(cfg.OIDC),
 		requests:  newGate(),
 		transport: deps.Endpoint.Transport(),
 		database:  deps.Health.Need("api: database", errors.New("starting")),
@@ -163,6 +166,7 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	defer client.Close()
 	defer s.transport.CloseIdleConnections()
+	defer s.tokens.transport.CloseIdleConnections()
 	s.client.Store(client)
 	outliving, done := run.Outlive(ctx, s.cfg.DrainTimeout)
 	defer done()

@@ -70,10 +70,10 @@ const permissionKey = "permission"
 // authorize lets a request through to its handler only with a key that permits the operation.
 func (s *Service) authorize(ctx huma.Context, next func(huma.Context)) {
 	r, w := humago.Unwrap(ctx)
-	key, err := s.authenticate(ctx.Context(), r)
+	who, err := s.authenticate(ctx.Context(), r)
 	if err == nil {
 		need, stated := ctx.Operation().Metadata[permissionKey].(webhook.Permission)
-		if !stated || !key.Allows(need, time.Now()) {
+		if !stated || !who.may(need) {
 			err = problem(http.StatusForbidden, "permission_denied", "this needs the permission %s", need)
 		}
 	}
@@ -81,30 +81,33 @@ func (s *Service) authorize(ctx huma.Context, next func(huma.Context)) {
 		s.refuse(ctx.Context(), w, ctx.Operation().OperationID, err)
 		return
 	}
-	*callerFrom(ctx.Context()) = caller{Tenant: key.Tenant, KeyID: key.ID, Name: key.Name, permissions: key.Permissions}
+	*callerFrom(ctx.Context()) = who
 	next(ctx)
 }
 
-func (s *Service) authenticate(ctx context.Context, r *http.Request) (webhook.APIKey, error) {
+func (s *Service) authenticate(ctx context.Context, r *http.Request) (caller, error) {
 	token, ok := httpapi.Bearer(r)
 	if !ok {
-		return webhook.APIKey{}, unauthenticated(`Bearer realm="hookline"`, "send an API key as Authorization: Bearer <key>")
+		return caller{}, unauthenticated(`Bearer realm="hookline"`, "send an API key as Authorization: Bearer <key>")
+	}
+	if s.tokens.reads(token) {
+		return s.authenticateToken(ctx, token)
 	}
 	refused := unauthenticated(`Bearer realm="hookline", error="invalid_token"`, "the API key is unknown, expired or revoked")
 	hash, err := apikey.Parse(token)
 	if err != nil {
-		return webhook.APIKey{}, refused
+		return caller{}, refused
 	}
 	key, err := s.keys.get(ctx, hash)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		return webhook.APIKey{}, refused
+		return caller{}, refused
 	case err != nil:
-		return webhook.APIKey{}, err
+		return caller{}, err
 	case key.Revoked, !key.ExpiresAt.IsZero() && !time.Now().Before(key.ExpiresAt):
-		return webhook.APIKey{}, refused
+		return caller{}, refused
 	}
-	return key, nil
+	return caller{Tenant: key.Tenant, KeyID: key.ID, Name: key.Name, permissions: key.Permissions}, nil
 }
 
 func unauthenticated(challenge, detail string) *Problem {
