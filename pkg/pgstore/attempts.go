@@ -21,8 +21,7 @@ const (
 		ON CONFLICT (id, tenant, created_at) DO NOTHING`
 )
 
-// writeAttempts inserts the attempts that are not there yet. None is, except where records are read again: so they are first
-// copied straight into the table, and only where one is there already staged, at twice the cost.
+// writeAttempts inserts the attempts that are not there yet.
 func writeAttempts(ctx context.Context, conn *pgx.Conn, b *store.Batch) error {
 	if len(b.Attempts) == 0 {
 		return nil
@@ -37,21 +36,33 @@ func writeAttempts(ctx context.Context, conn *pgx.Conn, b *store.Batch) error {
 	for _, a := range order {
 		r.attempt(a)
 	}
-	if _, err := conn.Exec(ctx, "SAVEPOINT attempts"); err != nil {
+	return r.insert(ctx, conn, "attempts", sqlstore.AttemptColumns, insertAttempts)
+}
+
+// insert puts rows into a table, those that are not there yet. None is there, except where records are read again: so they are first
+// copied straight into the table, and only where one is there already staged, at twice the cost.
+func (r *rows) insert(ctx context.Context, conn *pgx.Conn, table, columns, fromStage string) error {
+	fresh, err := r.insertNew(ctx, conn, table, columns)
+	if err != nil || fresh {
 		return err
 	}
-	err := r.send(ctx, conn.PgConn(), "attempts", sqlstore.AttemptColumns)
-	if !errors.Is(classify(err), store.ErrExists) {
+	if err := r.send(ctx, conn.PgConn(), "stage_"+table, columns); err != nil {
 		return err
 	}
-	if _, err := conn.Exec(ctx, "ROLLBACK TO SAVEPOINT attempts"); err != nil {
-		return err
-	}
-	if err := r.send(ctx, conn.PgConn(), "stage_attempts", sqlstore.AttemptColumns); err != nil {
-		return err
-	}
-	_, err = conn.Exec(ctx, insertAttempts)
+	_, err = conn.Exec(ctx, fromStage)
 	return err
+}
+
+// insertNew copies rows straight into a table. Where one is there already it inserts none, and reports false.
+func (r *rows) insertNew(ctx context.Context, conn *pgx.Conn, table, columns string) (fresh bool, err error) {
+	if _, err := conn.Exec(ctx, "SAVEPOINT fresh"); err != nil {
+		return false, err
+	}
+	if err := r.send(ctx, conn.PgConn(), table, columns); !errors.Is(classify(err), store.ErrExists) {
+		return err == nil, err
+	}
+	_, err = conn.Exec(ctx, "ROLLBACK TO SAVEPOINT fresh")
+	return false, err
 }
 
 func (r *rows) attempt(a *webhook.Attempt) {
@@ -88,7 +99,7 @@ func (r *rows) attempt(a *webhook.Attempt) {
 	r.text(a.TraceParent)
 }
 
-// writeEvents inserts the events that are not there yet. An event fanned out to many subscriptions is in the batch many times.
+// writeEvents inserts the events that are not there yet.
 func writeEvents(ctx context.Context, conn *pgx.Conn, b *store.Batch) error {
 	if len(b.Events) == 0 {
 		return nil
@@ -103,11 +114,7 @@ func writeEvents(ctx context.Context, conn *pgx.Conn, b *store.Batch) error {
 	for _, e := range order {
 		r.event(e)
 	}
-	if err := r.send(ctx, conn.PgConn(), "stage_events", sqlstore.EventColumns); err != nil {
-		return err
-	}
-	_, err := conn.Exec(ctx, insertEvents)
-	return err
+	return r.insert(ctx, conn, "events", sqlstore.EventColumns, insertEvents)
 }
 
 func compareEvents(x, y *webhook.Event) int {

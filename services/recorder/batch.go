@@ -5,6 +5,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/hookline/hookline/pkg/event"
 	"github.com/hookline/hookline/pkg/store"
 	"github.com/hookline/hookline/pkg/topic"
 	"github.com/hookline/hookline/pkg/webhook"
@@ -39,8 +40,36 @@ func newBatch() *batch {
 	}
 }
 
-// add takes a record in. It cannot fail: what cannot be read is taken in as unreadable.
-func (b *batch) add(r *kgo.Record, names topic.Names) {
+// add takes a record in, or lets it wait. It cannot fail: what cannot be read is taken in as unreadable.
+func (b *batch) add(r *kgo.Record, names topic.Names, w *waiting) {
+	var reason string
+	var err error
+	switch r.Topic {
+	case names.Events:
+		b.addEventRecord(r)
+	case names.Deliveries:
+		var d *webhook.Delivery
+		if d, err = wire.DecodeDelivery(r.Value); err == nil {
+			if d.Event.Source.Topic != names.Events {
+				b.addEvent(r, &d.Event)
+			}
+			w.add(r, delivery(d, r), time.Now())
+			return
+		}
+		reason = reasonDelivery
+	case names.Attempts:
+		reason, err = reasonAttempt, b.addAttempt(r, w)
+	case names.DeadLetters:
+		reason, err = reasonDeadLetter, b.addDeadLetter(r, names)
+	}
+	b.passed(r)
+	if err != nil {
+		b.unreadable = append(b.unreadable, rejection{record: r, reason: reason, err: err})
+	}
+}
+
+// passed moves the position of the record's partition behind it.
+func (b *batch) passed(r *kgo.Record) {
 	place := store.TopicPartition{Topic: r.Topic, Partition: r.Partition}
 	b.Offsets[place] = max(b.Offsets[place], r.Offset+1)
 	b.records++
@@ -48,29 +77,21 @@ func (b *batch) add(r *kgo.Record, names topic.Names) {
 	if r.Timestamp.After(b.newest) {
 		b.newest = r.Timestamp
 	}
-	var reason string
-	var err error
-	switch r.Topic {
-	case names.Deliveries:
-		reason, err = reasonDelivery, b.addDelivery(r)
-	case names.Attempts:
-		reason, err = reasonAttempt, b.addAttempt(r)
-	case names.DeadLetters:
-		reason, err = reasonDeadLetter, b.addDeadLetter(r)
-	}
-	if err != nil {
-		b.unreadable = append(b.unreadable, rejection{record: r, reason: reason, err: err})
+}
+
+// addWaited takes in a delivery that has waited.
+func (b *batch) addWaited(w waitingRow) {
+	b.passed(w.record)
+	if !w.told {
+		b.addRow(w.record, w.row)
 	}
 }
 
-func (b *batch) addDelivery(r *kgo.Record) error {
-	d, err := wire.DecodeDelivery(r.Value)
-	if err != nil {
-		return err
+// addEventRecord takes in an event as the router reads it. What the router refuses is no event, and the router says so.
+func (b *batch) addEventRecord(r *kgo.Record) {
+	if e, err := event.FromRecord(r); err == nil {
+		b.addEvent(r, &e.Event)
 	}
-	b.addRow(r, delivery(d, r))
-	b.addEvent(r, &d.Event)
-	return nil
 }
 
 // delivery is what a deliveries record says: the delivery exists, and is pending.
@@ -82,7 +103,7 @@ func delivery(d *webhook.Delivery, r *kgo.Record) store.Delivery {
 	}
 }
 
-func (b *batch) addAttempt(r *kgo.Record) error {
+func (b *batch) addAttempt(r *kgo.Record, w *waiting) error {
 	a, err := wire.DecodeAttempt(r.Value)
 	if err != nil {
 		return err
@@ -97,12 +118,13 @@ func (b *batch) addAttempt(r *kgo.Record) error {
 		row.LastAttempt, row.LastTry, row.LastStatusCode, row.LastError = a.Number, a.Try, a.StatusCode, a.Error
 	}
 	b.addRow(r, row)
+	w.absorb(a, row, r.Timestamp)
 	b.Attempts = append(b.Attempts, *a)
 	b.attemptOf = append(b.attemptOf, r)
 	return nil
 }
 
-func (b *batch) addDeadLetter(r *kgo.Record) error {
+func (b *batch) addDeadLetter(r *kgo.Record, names topic.Names) error {
 	l, err := wire.DecodeDeadLetter(r.Value)
 	if err != nil {
 		return err
@@ -113,7 +135,9 @@ func (b *batch) addDeadLetter(r *kgo.Record) error {
 		row.LastAttempt, row.LastStatusCode, row.LastError = l.Delivery.Attempts, l.StatusCode, l.Error
 	}
 	b.addRow(r, row)
-	b.addEvent(r, &l.Delivery.Event)
+	if l.Delivery.Event.Source.Topic != names.Events {
+		b.addEvent(r, &l.Delivery.Event)
+	}
 	return nil
 }
 
@@ -122,6 +146,7 @@ func (b *batch) addRow(r *kgo.Record, row store.Delivery) {
 	b.deliveryOf = append(b.deliveryOf, r)
 }
 
+// addEvent takes in an event: from the events topic, or from a delivery whose event has never been there.
 func (b *batch) addEvent(r *kgo.Record, e *webhook.Event) {
 	b.Events = append(b.Events, *e)
 	b.eventOf = append(b.eventOf, r)

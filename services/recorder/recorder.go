@@ -1,4 +1,4 @@
-// Package recorder writes the audit: it reads the deliveries, attempts and dead-letters topics and brings the database's rows
+// Package recorder writes the audit: it reads the events, deliveries, attempts and dead-letters topics and brings the database's rows
 // forward by what they say, in batches. Its positions are in the database, written with the rows. It counts the failures of each
 // subscription, disables one as its contract says, and tells of that by operational events. It decides nothing about a delivery:
 // while the database is away it waits, and deliveries go on.
@@ -83,6 +83,7 @@ type Store interface {
 	Offsets(ctx context.Context, topics ...string) (map[store.TopicPartition]int64, error)
 	Health(ctx context.Context, partitions ...int32) ([]store.Health, error)
 	Maintain(ctx context.Context, now time.Time, keep store.Retention) error
+	Tenant(ctx context.Context, id string) (webhook.Tenant, error)
 	UpdateSubscription(ctx context.Context, tenant, id string, change func(*webhook.Subscription) error) (webhook.Subscription, error)
 }
 
@@ -131,7 +132,7 @@ func (s *Service) Run(ctx context.Context) error {
 	defer helpers.Wait()
 	helpers.Go(func() { s.watchDatabase(ctx) })
 	helpers.Go(func() { s.maintain(ctx) })
-	if err := s.deps.Kafka.WaitTopics(ctx, s.deps.Log, s.kafka.Set, append(s.topics(), s.deps.Kafka.Topics.Rejected, s.deps.Kafka.Topics.Events)...); err != nil {
+	if err := s.deps.Kafka.WaitTopics(ctx, s.deps.Log, s.kafka.Set, append(s.topics(), s.deps.Kafka.Topics.Rejected)...); err != nil {
 		return nil //nolint:nilerr // stopped before it was ready: there is nothing to finish
 	}
 	run.Sessions(ctx, s.deps.Log, func(error) {}, s.session) // what failed may be the database, which is watched
@@ -141,7 +142,7 @@ func (s *Service) Run(ctx context.Context) error {
 // topics are what the recorder reads.
 func (s *Service) topics() []string {
 	names := s.deps.Kafka.Topics
-	return []string{names.Deliveries, names.Attempts, names.DeadLetters}
+	return []string{names.Events, names.Deliveries, names.Attempts, names.DeadLetters}
 }
 
 // watchDatabase asks whether the database is there until ctx ends: seldom while it is, often while it is not.

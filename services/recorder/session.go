@@ -14,6 +14,7 @@ import (
 	"github.com/hookline/hookline/pkg/run"
 	"github.com/hookline/hookline/pkg/store"
 	"github.com/hookline/hookline/pkg/telemetry"
+	"github.com/hookline/hookline/pkg/webhook"
 )
 
 const (
@@ -39,6 +40,9 @@ type session struct {
 	// ended is closed when nothing more will be written.
 	ended chan struct{}
 
+	waiting waiting         // of the taker
+	tenants map[string]bool // that are known to exist; of the writer
+
 	mu sync.Mutex
 	// next is where the database will be when everything that was taken is written, done where it is.
 	next, done map[store.TopicPartition]int64
@@ -59,6 +63,7 @@ func (s *Service) session(ctx context.Context) error {
 	ss := &session{
 		Service: s, work: work, ended: make(chan struct{}), moved: make(chan struct{}),
 		next: map[store.TopicPartition]int64{}, done: map[store.TopicPartition]int64{}, fares: map[int32]map[subscription]*fare{},
+		tenants: map[string]bool{webhook.DefaultTenant: true},
 	}
 	cl, err := s.deps.Kafka.Client(ss.options()...)
 	if err != nil {
@@ -178,33 +183,72 @@ func (ss *session) take(ctx context.Context, batches chan<- *batch) {
 	}
 }
 
-// fill reads records into a batch until it is full, or has waited for more for as long as the linger, or ctx ends.
+// fill reads records into a batch until it is full, or has waited for more for as long as the linger, or ctx ends. Then the last
+// batch takes in what still waits.
 func (ss *session) fill(ctx context.Context, b *batch, lastLogged *time.Time) {
-	polling, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var lingered *time.Timer
-	for b.records < ss.cfg.Batch && b.bytes < maxBytes && polling.Err() == nil {
-		fetches := ss.cl.PollRecords(polling, ss.cfg.Batch-b.records)
-		fetches.EachError(func(name string, partition int32, err error) {
-			if polling.Err() == nil && time.Since(*lastLogged) >= logRepeat {
-				*lastLogged = time.Now()
-				ss.deps.Log.WarnContext(ctx, "read records", "topic", name, "partition", partition, "error", err)
-			}
-		})
-		fetches.EachRecord(func(r *kgo.Record) {
-			if b.records == 0 {
-				ss.begin(b)
-			}
-			b.add(r, ss.deps.Kafka.Topics)
-		})
-		if lingered == nil && b.records > 0 {
-			lingered = time.AfterFunc(ss.cfg.Linger, cancel)
-			defer lingered.Stop()
+	var lingered time.Time
+	for ctx.Err() == nil {
+		now := time.Now()
+		ss.release(b, now, false)
+		if b.records > 0 && lingered.IsZero() {
+			lingered = now.Add(ss.cfg.Linger)
 		}
+		if b.records >= ss.cfg.Batch || b.bytes >= maxBytes || !lingered.IsZero() && !now.Before(lingered) {
+			return
+		}
+		until := ss.waiting.due()
+		if !lingered.IsZero() && (until.IsZero() || lingered.Before(until)) {
+			until = lingered
+		}
+		ss.poll(ctx, b, until, lastLogged)
+	}
+	ss.release(b, time.Now(), true)
+}
+
+// poll adds what there is to a batch. It waits for the first record until a moment, if one is given.
+func (ss *session) poll(ctx context.Context, b *batch, until time.Time, lastLogged *time.Time) {
+	polling, cancel := context.WithCancel(ctx)
+	if !until.IsZero() {
+		polling, cancel = context.WithDeadline(ctx, until)
+	}
+	defer cancel()
+	fetches := ss.cl.PollRecords(polling, ss.cfg.Batch-b.records)
+	fetches.EachError(func(name string, partition int32, err error) {
+		if polling.Err() == nil && time.Since(*lastLogged) >= logRepeat {
+			*lastLogged = time.Now()
+			ss.deps.Log.WarnContext(ctx, "read records", "topic", name, "partition", partition, "error", err)
+		}
+	})
+	// Deliveries first: an attempt among the rest may be of one of them.
+	for _, deliveries := range []bool{true, false} {
+		fetches.EachRecord(func(r *kgo.Record) {
+			if (r.Topic == ss.deps.Kafka.Topics.Deliveries) == deliveries {
+				b.add(r, ss.deps.Kafka.Topics, &ss.waiting)
+			}
+		})
+	}
+	if b.records > 0 {
+		ss.begin(b)
 	}
 }
 
+// release adds the deliveries that have waited long enough, or all of them.
+func (ss *session) release(b *batch, now time.Time, all bool) {
+	for all || b.records < ss.cfg.Batch {
+		row, ok := ss.waiting.next(now, all)
+		if !ok {
+			return
+		}
+		ss.begin(b)
+		b.addWaited(row)
+	}
+}
+
+// begin counts the batch once.
 func (ss *session) begin(b *batch) {
+	if b.number > 0 {
+		return
+	}
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	ss.taken++

@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"github.com/hookline/hookline/pkg/run"
 	"github.com/hookline/hookline/pkg/store"
 	"github.com/hookline/hookline/pkg/telemetry"
@@ -38,6 +40,9 @@ func (ss *session) writeBatch(b *batch) error {
 	if err := ss.rejectAll(b.unreadable); err != nil {
 		return err
 	}
+	if err := ss.persist(ss.work, "read tenants", func(ctx context.Context) error { return ss.ofTenants(ctx, b) }); err != nil {
+		return err
+	}
 	if err := ss.judge(b); err != nil {
 		return err
 	}
@@ -51,6 +56,32 @@ func (ss *session) writeBatch(b *batch) error {
 			return err
 		}
 	}
+}
+
+// ofTenants leaves out the events of tenants that do not exist: the router has rejected them.
+func (ss *session) ofTenants(ctx context.Context, b *batch) error {
+	unknown := map[string]error{}
+	refused := map[int]error{}
+	for i := range b.Events {
+		tenant := b.Events[i].Tenant
+		if ss.tenants[tenant] {
+			continue
+		}
+		if _, asked := unknown[tenant]; !asked {
+			_, err := ss.deps.Store.Tenant(ctx, tenant)
+			if err == nil {
+				ss.tenants[tenant] = true
+				continue
+			}
+			if !errors.Is(err, store.ErrNotFound) {
+				return err
+			}
+			unknown[tenant] = err
+		}
+		refused[i] = unknown[tenant]
+	}
+	b.Events, b.eventOf = keep(b.Events, b.eventOf, refused, map[*kgo.Record]error{})
+	return nil
 }
 
 func (ss *session) rejectAll(rejections []rejection) error {

@@ -197,10 +197,13 @@ func (s *Store) uuidID(text string) (any, error) {
 	return s.d.UUID(id), err
 }
 
-func scanDelivery(row scanner) (d store.Delivery, err error) {
+func scanDelivery(row scanner) (store.Delivery, error) { return ScanDelivery(row) }
+
+// ScanDelivery reads DeliveryColumns out of a row, and whatever stands before them.
+func ScanDelivery(row interface{ Scan(into ...any) error }, before ...any) (d store.Delivery, err error) {
 	var progress, lastSeen int64
-	err = row.Scan(at{&d.CreatedAt}, &d.ID, &d.Tenant, &d.EventID, &d.EventType, &d.SubscriptionID, &d.Profile, &d.ProfileVersion, &d.Generation,
-		&d.Trigger, &d.Status, &d.Reason, at{&d.UpdatedAt}, at{&d.NextAttemptAt}, &d.AttemptCount, &progress, &lastSeen, &d.LastStatusCode, &d.LastError)
+	err = row.Scan(append(before, at{&d.CreatedAt}, &d.ID, &d.Tenant, &d.EventID, &d.EventType, &d.SubscriptionID, &d.Profile, &d.ProfileVersion, &d.Generation,
+		&d.Trigger, &d.Status, &d.Reason, at{&d.UpdatedAt}, at{&d.NextAttemptAt}, &d.AttemptCount, &progress, &lastSeen, &d.LastStatusCode, &d.LastError)...)
 	d.SetLastSeen(lastSeen)
 	return d, err
 }
