@@ -184,30 +184,6 @@ func TestS9AFormerOwnerLosesNothing(t *testing.T) {
 	})
 }
 
-func TestS10AFullRedisIsWaitedFor(t *testing.T) {
-	inBubble(t, func(r *rig) {
-		p := r.start()
-		r.after(20 * time.Second)
-		r.retry(10*time.Minute, tripsTo(0, 100)...)
-		r.after(10 * time.Second)
-		r.redis.SetError("OOM command not allowed when used memory > 'maxmemory'.")
-		r.retry(10*time.Minute, tripsTo(100, 200)...)
-		r.after(time.Hour)
-		if p.ready() {
-			t.Error("ready without a Redis that takes anything")
-		}
-		if n := p.log.count("redis is away"); n < 55 || n > 62 {
-			t.Errorf("%d lines in an hour", n)
-		}
-		r.redis.SetError("")
-		r.after(time.Minute)
-		r.want(1, 1, tripsTo(0, 200)...)
-		if !p.ready() {
-			t.Errorf("not ready: %v", p.health.Unmet())
-		}
-	})
-}
-
 func TestAnHourWithoutRedisOnlyDelays(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		p := r.start()

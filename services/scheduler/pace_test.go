@@ -2,8 +2,11 @@ package scheduler
 
 import (
 	"container/heap"
+	"context"
 	"testing"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
 
 	"github.com/hookline/hookline/pkg/offset"
 	"github.com/hookline/hookline/pkg/retryqueue"
@@ -244,4 +247,38 @@ func TestWhatIsPutBackDoesNotCountAsFinished(t *testing.T) {
 	if _, rate := p.bounds(); rate < 900 || rate > 1100 {
 		t.Errorf("%v a second, want 1,000", rate)
 	}
+}
+
+// The workers commit nothing for a while: what is due waits in the index, not in front of what is new. Then they go on.
+func TestAStormWaitsForTheWorkers(t *testing.T) {
+	inBubble(t, func(r *rig) {
+		workers := kadm.NewClient(r.client)
+		commit := func() {
+			ends, err := workers.ListEndOffsets(context.Background(), r.cluster.Topics.Deliveries)
+			r.must(err)
+			r.must(workers.CommitAllOffsets(context.Background(), r.cluster.GroupID("delivery"), ends.Offsets()))
+		}
+		r.start()
+		r.after(20 * time.Second)
+		commit()
+		r.retry(time.Second, trip(-1))
+		r.after(10 * time.Second)
+		var trips []webhook.Trip
+		for n := range 20 {
+			trips = append(trips, tripsTo(n*500, n*500+500)...)
+			r.retry(30*time.Second, trips[n*500:]...)
+		}
+		r.after(2 * time.Minute)
+		r.mu.Lock()
+		fired := len(r.fired)
+		r.mu.Unlock()
+		if fired < 2 || fired > firstRate*int(ahead.Seconds()) {
+			t.Errorf("%d fired while nobody took them", fired)
+		}
+		for range 60 {
+			commit()
+			r.after(time.Second)
+		}
+		r.want(1, 1, trips...)
+	})
 }

@@ -42,6 +42,7 @@ type rig struct {
 	wires   wires
 	cluster *kafka.Cluster
 	client  *kgo.Client
+	clock   chan struct{} // closed when Redis's clock is set otherwise
 
 	mu    sync.Mutex
 	fired map[webhook.Trip][]time.Time
