@@ -79,7 +79,7 @@ func newRoot(t terminal) (*cobra.Command, *bool) {
 		root.AddCommand(s.command(t))
 	}
 	root.AddCommand(newMigrate(t), newDev(t), newListen(t), newConfig(t), newVersion(t),
-		newProfiles(t), newSimulate(t), newSign(t), newVerify(t), newDoctor(t))
+		newProfiles(t), newSimulate(t), newSign(t), newVerify(t), newDoctor(t), newHealth(t))
 	for _, cmd := range cli.Commands(t.client()) {
 		cmd.GroupID = groupAsk
 		root.AddCommand(cmd)

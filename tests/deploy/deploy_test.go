@@ -75,6 +75,27 @@ func TestTheComposedServicesAreConfiguredAsTheyAsk(t *testing.T) {
 	}
 }
 
+func TestEveryComposedServiceIsProbedByItsOwnBinary(t *testing.T) {
+	var file struct {
+		Services map[string]struct {
+			Command     []string
+			Healthcheck struct{ Test []string }
+		}
+	}
+	read(t, "docker-compose.yml", &file)
+	for name, service := range file.Services {
+		probe := strings.Join(service.Healthcheck.Test, " ")
+		ours := slices.Contains(arch.Services, name)
+		if probe == "" && name != "migrate" || ours && probe != "CMD /hookline health" {
+			t.Errorf("%s is probed by %q", name, probe)
+		}
+	}
+	p := testenv.Start(t, testenv.Env{"HOOKLINE_ADMIN_ADDR": "127.0.0.1:1"}, "health")
+	if code := p.Wait(t, time.Minute); code != 1 {
+		t.Errorf("a service that is not there: exit code %d:\n%s", code, p.Output())
+	}
+}
+
 var variable = regexp.MustCompile(`\$\{(\w+)(?::([-?])([^}]*))?\}`)
 
 // substitute does what docker compose does with ${NAME:-default} and ${NAME:?message}.
