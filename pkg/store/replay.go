@@ -100,6 +100,6 @@ type EventFilter struct {
 	Offsets []OffsetRange
 	// Types are patterns for [webhook.MatchType].
 	Types []string
-	// After and Until bound a chunk, in the order of the places: After exclusive, Until inclusive.
-	After, Until EventPlace
+	// After, Until and Before bound a chunk, in the order of the places: only Until is inclusive.
+	After, Until, Before EventPlace
 }

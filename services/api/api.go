@@ -106,6 +106,7 @@ type Service struct {
 	keys     *keyring
 	tokens   *tokens
 	relay    *relay
+	replays  *replayer
 	requests *gate
 	database *health.Condition
 	kafka    *health.Condition
@@ -137,6 +138,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		outbox: deps.Store, publish: s.produce, topic: deps.Kafka.Topics.Config,
 		poll: cfg.OutboxPoll, wake: make(chan struct{}, 1), log: s.log,
 	}
+	s.replays = newReplayer(s)
 	if err := s.assemble(); err != nil {
 		return nil, err
 	}
@@ -177,6 +179,7 @@ func (s *Service) Run(ctx context.Context) error {
 	background.Go(func() { s.watchKafka(ctx, client) })
 	served, stopRelay := context.WithCancel(outliving)
 	background.Go(func() { s.relay.run(served, outliving) })
+	background.Go(func() { s.replays.run(ctx, outliving) })
 
 	err = s.serve(ctx, outliving, listener)
 	cancel()

@@ -31,6 +31,15 @@ var permissions = map[string]webhook.Permission{
 	"GET /deliveries/{id}":               webhook.PermissionAuditRead,
 	"POST /deliveries/{id}/redeliver":    webhook.PermissionSubscriptionEdit,
 	"GET /events/{id}":                   webhook.PermissionAuditRead,
+	"GET /events/{id}/explain":           webhook.PermissionAuditRead,
+	"GET /events/explain":                webhook.PermissionAuditRead,
+	"POST /subscriptions/dry-run":        webhook.PermissionAuditRead,
+	"POST /replays":                      webhook.PermissionSubscriptionEdit,
+	"GET /replays":                       webhook.PermissionAuditRead,
+	"GET /replays/{id}":                  webhook.PermissionAuditRead,
+	"POST /replays/{id}/pause":           webhook.PermissionSubscriptionEdit,
+	"POST /replays/{id}/resume":          webhook.PermissionSubscriptionEdit,
+	"POST /replays/{id}/cancel":          webhook.PermissionSubscriptionEdit,
 	"GET /attempts/tail":                 webhook.PermissionAuditRead,
 	"GET /event-types":                   webhook.PermissionSubscriptionRead,
 	"GET /profiles":                      webhook.PermissionSubscriptionRead,
@@ -141,7 +150,8 @@ func TestNothingOfAnotherTenantIsSeenOrTouched(t *testing.T) {
 	key := r.must(http.StatusCreated, http.MethodPost, "/api-keys", map[string]any{"name": "k", "permissions": []string{"admin"}}).str("id")
 	stranger := r.key("other", webhook.Permissions()...)
 
-	ids := map[string]string{"/secrets": secret.ID, "/subscriptions": sub, "/deliveries": delivery, "/events": "e1", "/api-keys": key}
+	replay := r.must(http.StatusAccepted, http.MethodPost, "/replays", map[string]any{"subscriptionId": sub, "from": when}).str("id")
+	ids := map[string]string{"/replays": replay, "/secrets": secret.ID, "/subscriptions": sub, "/deliveries": delivery, "/events": "e1", "/api-keys": key}
 	for _, operation := range operations(t, r.service) {
 		method, path, _ := strings.Cut(operation, " ")
 		kind, _, byID := strings.Cut(path, "/{id}")

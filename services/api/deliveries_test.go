@@ -227,7 +227,7 @@ func TestProfilesAndEventTypesAreListed(t *testing.T) {
 func TestWhatDoesNotExistIsAProblem(t *testing.T) {
 	t.Parallel()
 	r := start(t)
-	for _, path := range []string{"/replays", "/events/e1/explain", "/subscriptions/dry-run/x", "/nonsense", "", "/secrets/a/b"} {
+	for _, path := range []string{"/replays/r1", "/events/e1/explain", "/events/explain?partition=0&offset=0", "/subscriptions/dry-run/x", "/nonsense", "", "/secrets/a/b"} {
 		if a := r.call(http.MethodGet, path, nil); a.status != http.StatusNotFound || a.code() != "not_found" {
 			t.Errorf("%s: got %d %s", path, a.status, a.text)
 		}

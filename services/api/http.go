@@ -44,11 +44,15 @@ func (s *Service) assemble() error {
 	s.registerSubscriptions(a)
 	s.registerDeliveries(a)
 	s.registerEvents(a)
+	s.registerExplain(a)
+	s.registerDryRun(a)
+	s.registerReplays(a)
 	s.registerKeys(a)
 	s.registerTenants(a)
 	s.registerChanges(a)
 	s.registerTail(a)
 
+	emptyParameters(a.OpenAPI())
 	spec, err := json.MarshalIndent(a.OpenAPI(), "", "  ")
 	if err != nil {
 		return fmt.Errorf("describe the API: %w", err)
@@ -61,6 +65,20 @@ func (s *Service) assemble() error {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { s.unrouted(mux, w, r) })
 	s.handler = s.guard(mux)
 	return nil
+}
+
+// emptyParameters says of the description what huma does: a parameter of the query without a value counts as left out.
+func emptyParameters(spec *huma.OpenAPI) {
+	for _, path := range spec.Paths {
+		for _, op := range []*huma.Operation{path.Get, path.Post, path.Patch, path.Delete} {
+			if op == nil {
+				continue
+			}
+			for _, p := range op.Parameters {
+				p.AllowEmptyValue = p.In == "query"
+			}
+		}
+	}
 }
 
 // apiConfig turns off what huma adds by itself: links to schemas, and pages that load scripts from elsewhere.

@@ -25,6 +25,9 @@ type Store interface {
 	Outbox
 	ChangeLog
 	Answers
+	EventLog
+	ReplayKeeper
+	ReplayExecutor
 }
 
 // Tenants keeps the tenants.
@@ -83,6 +86,31 @@ type DeliveryAudit interface {
 	Delivery(ctx context.Context, tenant string, id uuid.UUID) (store.Delivery, error)
 	Deliveries(ctx context.Context, tenant string, f store.DeliveryFilter, p store.Page) (items []store.Delivery, next string, err error)
 	CountDeliveries(ctx context.Context, tenant string, f store.DeliveryFilter) (map[webhook.Status]int64, error)
+	DeliveriesByID(ctx context.Context, tenant string, ids ...uuid.UUID) (map[uuid.UUID]store.Delivery, error)
+}
+
+// EventLog finds stored events.
+type EventLog interface {
+	Events(ctx context.Context, tenant string, f store.EventFilter, limit int) ([]webhook.Event, error)
+	NewestEvents(ctx context.Context, tenant string, f store.EventFilter, limit int) ([]webhook.Event, error)
+	CountEvents(ctx context.Context, tenant string, f store.EventFilter) (int64, error)
+	EventAt(ctx context.Context, tenant string, at webhook.Position) (webhook.Event, error)
+	Copies(ctx context.Context, tenant, id string) ([]webhook.Event, error)
+}
+
+// ReplayKeeper keeps replays as people see and steer them.
+type ReplayKeeper interface {
+	CreateReplay(ctx context.Context, r store.Replay) error
+	Replay(ctx context.Context, tenant, id string) (store.Replay, error)
+	Replays(ctx context.Context, tenant, subscriptionID string, p store.Page) (items []store.Replay, next string, err error)
+	SteerReplay(ctx context.Context, tenant, id string, change func(*store.Replay) error) (store.Replay, error)
+}
+
+// ReplayExecutor keeps replays as they are worked on, by one process at a time.
+type ReplayExecutor interface {
+	ClaimReplay(ctx context.Context, owner string, now, until time.Time) (store.Replay, error)
+	AdvanceReplay(ctx context.Context, owner string, r store.Replay, until time.Time) (store.ReplayState, float64, error)
+	Offsets(ctx context.Context, topics ...string) (map[store.TopicPartition]int64, error)
 }
 
 // ChangeLog tells who changed what.

@@ -40,13 +40,15 @@ type SubscriptionView struct {
 type createdSubscriptionView struct {
 	SubscriptionView
 	SecretValue string `json:"secretValue,omitempty" doc:"The value of the secret that was made with the subscription. It is not shown here again."`
+	ReplayID    string `json:"replayId,omitempty" doc:"With startFrom: the replay of what came before."`
 }
 
 type createSubscription struct {
 	Name        string          `json:"name" minLength:"1" maxLength:"128" pattern:"^[^\\x00-\\x1f\\x7f]+$" patternDescription:"text without control characters"`
 	EndpointURL string          `json:"endpointUrl" minLength:"1" maxLength:"2048" example:"https://receiver.example.com/webhooks"`
 	EventTypes  []string        `json:"eventTypes,omitempty" nullable:"true" maxItems:"200" maxLength:"255" pattern:"^(\\*|[^\\s.*]+(\\.[^\\s.*]+)*(\\.\\*)?)$" patternDescription:"an event type, prefix.* or *" doc:"Types, prefix.* for everything below a prefix, or * for all. Left out or empty: every type."`
-	Filter      json.RawMessage `json:"filter,omitempty" doc:"Not supported yet."`
+	Filter      json.RawMessage `json:"filter,omitempty" doc:"A pattern over the event, or {\"cel\": \"…\"}. Left out, null or {}: every event of its types."`
+	StartFrom   json.RawMessage `json:"startFrom,omitempty" doc:"now, an RFC 3339 time, or an object of partitions and offsets of the events topic: the subscription begins with the stored events from there, and gets none twice that it has had. Left out: now."`
 	SecretRef   string          `json:"secretRef,omitempty" nullable:"true" maxLength:"128" doc:"The name of a secret. Left out: one named as the subscription is made, and its value is in the answer."`
 	Profile     string          `json:"profile,omitempty" nullable:"true" maxLength:"64" doc:"The delivery contract. Left out: the tenant's default."`
 	Ordering    string          `json:"ordering,omitempty" nullable:"true" enum:"none,per_key" doc:"per_key is not supported yet."`
@@ -58,7 +60,7 @@ type patchSubscription struct {
 	Status      *string         `json:"status,omitempty" enum:"active,disabled,paused"`
 	EndpointURL *string         `json:"endpointUrl,omitempty" minLength:"1" maxLength:"2048"`
 	EventTypes  *[]string       `json:"eventTypes,omitempty" maxItems:"200" maxLength:"255" pattern:"^(\\*|[^\\s.*]+(\\.[^\\s.*]+)*(\\.\\*)?)$" patternDescription:"an event type, prefix.* or *"`
-	Filter      json.RawMessage `json:"filter,omitempty" doc:"Not supported yet."`
+	Filter      json.RawMessage `json:"filter,omitempty" doc:"Replaces the filter as a whole; {} removes it."`
 	SecretRef   *string         `json:"secretRef,omitempty" minLength:"1" maxLength:"128"`
 	Profile     *string         `json:"profile,omitempty" minLength:"1" maxLength:"64"`
 	Ordering    *string         `json:"ordering,omitempty" enum:"none,per_key" doc:"per_key is not supported yet."`
@@ -109,7 +111,7 @@ func (s *Service) createSubscription(ctx context.Context, who caller, in *struct
 	at := now()
 	sub := webhook.Subscription{
 		ID: newID(), Tenant: who.Tenant, Name: in.Body.Name, Status: webhook.SubscriptionActive, EndpointURL: in.Body.EndpointURL,
-		EventTypes: distinct(in.Body.EventTypes), SecretRef: in.Body.SecretRef, Profile: in.Body.Profile, Ordering: webhook.OrderingNone,
+		EventTypes: distinct(in.Body.EventTypes), Filter: filterOf(in.Body.Filter), SecretRef: in.Body.SecretRef, Profile: in.Body.Profile, Ordering: webhook.OrderingNone,
 		Overrides: in.Body.Overrides.overrides(), Version: 1, CreatedAt: at, UpdatedAt: at,
 	}
 	if sub.Profile == "" {
@@ -119,7 +121,11 @@ func (s *Service) createSubscription(ctx context.Context, who caller, in *struct
 		}
 	}
 	var f fieldErrors
-	f.unsupported(in.Body.Filter, in.Body.Ordering)
+	f.unsupported(in.Body.Ordering)
+	_, wrong := compileFilter("/filter", in.Body.Filter)
+	f.addAll(wrong)
+	replay, wrong := s.replayFrom(in.Body.StartFrom, &sub, who)
+	f.addAll(wrong)
 	f.addAll(s.checkEndpoint(ctx, sub.EndpointURL))
 	f.addAll(s.checkContract(&sub))
 	if err := f.problem(); err != nil {
@@ -135,8 +141,16 @@ func (s *Service) createSubscription(ctx context.Context, who caller, in *struct
 		return nil, err
 	}
 	out := &createdSubscriptionOutput{ETag: etag(&sub), Body: createdSubscriptionView{SubscriptionView: viewSubscription(&sub), SecretValue: string(value)}}
+	var replays []store.Replay
+	if replay != nil {
+		var err error
+		if replay.Total, err = s.total(ctx, replay, &sub); err != nil {
+			return nil, err
+		}
+		replays, out.Body.ReplayID = append(replays, *replay), replay.ID
+	}
 	promise(ctx, out)
-	err := s.deps.Store.CreateSubscription(ctx, sub, fresh)
+	err := s.deps.Store.CreateSubscription(ctx, sub, fresh, replays...)
 	switch {
 	case errors.Is(err, store.ErrNotFound): // the secret has been deleted since it was found
 		return nil, unknownSecret()
@@ -182,7 +196,9 @@ func (s *Service) patchSubscription(ctx context.Context, who caller, in *struct 
 	}
 	patch := in.Body
 	var f fieldErrors
-	f.unsupported(patch.Filter, deref(patch.Ordering))
+	f.unsupported(deref(patch.Ordering))
+	_, wrong := compileFilter("/filter", patch.Filter)
+	f.addAll(wrong)
 	if patch.EndpointURL != nil {
 		f.addAll(s.checkEndpoint(ctx, *patch.EndpointURL))
 	}
@@ -223,6 +239,9 @@ func (p *patchSubscription) apply(sub *webhook.Subscription, who caller) {
 	set(&sub.Profile, p.Profile)
 	if p.EventTypes != nil {
 		sub.EventTypes = distinct(*p.EventTypes)
+	}
+	if len(p.Filter) > 0 {
+		sub.Filter = filterOf(p.Filter)
 	}
 	if p.Overrides != nil {
 		sub.Overrides = p.Overrides.overrides()
@@ -354,10 +373,7 @@ func (s *Service) unknownProfileError(name string) fieldErrors {
 
 func (f *fieldErrors) addAll(more fieldErrors) { *f = append(*f, more...) }
 
-func (f *fieldErrors) unsupported(filter json.RawMessage, ordering string) {
-	if len(filter) > 0 && string(filter) != "null" {
-		f.add("/filter", "filter_not_supported", "filters are not supported yet: use eventTypes")
-	}
+func (f *fieldErrors) unsupported(ordering string) {
 	if ordering == string(webhook.OrderingPerKey) {
 		f.add("/ordering", "ordering_not_supported", "ordering per_key is not supported yet")
 	}

@@ -215,7 +215,7 @@ func TestABadSubscriptionIsRefusedWithEveryWrongField(t *testing.T) {
 		"long name":            {`{"name":"` + strings.Repeat("n", 129) + `","endpointUrl":"` + endpoint + `"}`, 422, "validation_failed", []string{"/name"}},
 		"event types":          {good(`,"eventTypes":["ok.type","a b","*.x","a..b",""]`), 422, "validation_failed", []string{"/eventTypes/1", "/eventTypes/2", "/eventTypes/3", "/eventTypes/4"}},
 		"objects in a list":    {good(`,"eventTypes":[{},{}]`), 422, "validation_failed", []string{"/eventTypes/0", "/eventTypes/1"}},
-		"filter":               {good(`,"filter":{"data":{"a":[1]}}`), 422, "filter_not_supported", []string{"/filter"}},
+		"filter":               {good(`,"filter":{"data":{"a":[{"like":1}]}}`), 422, "filter_unknown_operator", []string{"/filter/data/a/0/like"}},
 		"ordering":             {good(`,"ordering":"per_key"`), 422, "ordering_not_supported", []string{"/ordering"}},
 		"other ordering":       {good(`,"ordering":"sometimes"`), 422, "validation_failed", []string{"/ordering"}},
 		"unknown profile":      {good(`,"profile":"nobody"`), 422, "unknown_profile", []string{"/profile"}},

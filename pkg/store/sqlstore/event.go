@@ -100,12 +100,14 @@ func (s *Store) selectEvents(q *query, tenant string, f store.EventFilter) {
 	if !f.To.IsZero() {
 		q.where("created_at < ", s.d.Time(store.Time(f.To)))
 	}
-	if !f.After.At.IsZero() {
-		q.conds = append(q.conds, "(created_at, id) > ("+q.arg(s.d.Time(store.Time(f.After.At)))+", "+q.arg(store.Text(f.After.ID))+")")
+	bound := func(operator string, place store.EventPlace) {
+		if !place.At.IsZero() {
+			q.conds = append(q.conds, "(created_at, id) "+operator+" ("+q.arg(s.d.Time(store.Time(place.At)))+", "+q.arg(store.Text(place.ID))+")")
+		}
 	}
-	if !f.Until.At.IsZero() {
-		q.conds = append(q.conds, "(created_at, id) <= ("+q.arg(s.d.Time(store.Time(f.Until.At)))+", "+q.arg(store.Text(f.Until.ID))+")")
-	}
+	bound(">", f.After)
+	bound("<=", f.Until)
+	bound("<", f.Before)
 	var types, offsets []string
 	for _, pattern := range f.Types {
 		types = append(types, typeCondition(q, pattern))

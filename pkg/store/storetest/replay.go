@@ -74,6 +74,7 @@ func eventsInOrder(t *testing.T, s Store) {
 	}
 	same(t, "in chunks", read, events)
 	same(t, "between two places", got(s.Events(ctx, mine, store.EventFilter{After: store.PlaceOf(&events[3]), Until: store.PlaceOf(&events[5])}, 10))(t), events[4:6])
+	same(t, "before a place", eventIDs(got(s.NewestEvents(ctx, mine, store.EventFilter{Before: store.PlaceOf(&events[8])}, 2))(t)), []string{events[7].ID, events[6].ID})
 	same(t, "from the newest", eventIDs(got(s.NewestEvents(ctx, mine, store.EventFilter{}, 2))(t)), []string{events[9].ID, events[8].ID})
 
 	large := newEvents(fresh("tenant"), 30)

@@ -1,0 +1,332 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/hookline/hookline/pkg/event"
+	"github.com/hookline/hookline/pkg/store"
+	"github.com/hookline/hookline/pkg/webhook"
+)
+
+// What became of an event for one subscription.
+const (
+	becameDelivery     = "delivery"      // there is a delivery, which says how it stands
+	becameOtherType    = "event_type"    // its types do not cover the event's
+	becameFiltered     = "filter"        // its filter does not match
+	becameInactive     = "inactive"      // it is disabled
+	becameCreatedLater = "created_later" // it did not exist when the event came
+	becameChanged      = "changed_since" // it would match now; it has been changed since the event came
+	becameUnrecorded   = "not_recorded"  // it matches, and no delivery is recorded yet
+)
+
+// duplicateWindow is for how long a second record of an event is taken for the first one, where the worker remembers it.
+const duplicateWindow = 10 * time.Minute
+
+type explanationView struct {
+	Event *explainedEventView `json:"event" doc:"null for a record that was rejected."`
+	// Rejected is set where the record is no event.
+	Rejected      *rejectedView       `json:"rejected" doc:"Why the record at this place is no event; null where it is one."`
+	Subscriptions []explainedSubView  `json:"subscriptions"`
+	NextCursor    *string             `json:"nextCursor" doc:"There are more subscriptions: send it as cursor. null at the end."`
+	Deleted       []deletedTargetView `json:"deleted" doc:"Deliveries of subscriptions that are gone; with the first part only."`
+}
+
+type explainedEventView struct {
+	ID         string       `json:"id"`
+	EventType  string       `json:"eventType"`
+	RecordedAt time.Time    `json:"recordedAt"`
+	Source     positionView `json:"source"`
+	Recorded   bool         `json:"recorded" doc:"false while only Kafka has it: what it leads to may not be recorded either."`
+	Copies     []copyView   `json:"copies" doc:"Every record of this event, oldest first."`
+}
+
+type copyView struct {
+	Source     positionView `json:"source"`
+	RecordedAt time.Time    `json:"recordedAt"`
+	Duplicate  bool         `json:"duplicate" doc:"It came within 10 minutes of one before, and is delivered once with it."`
+}
+
+type rejectedView struct {
+	Code   string `json:"code"`
+	Detail string `json:"detail"`
+}
+
+type explainedSubView struct {
+	SubscriptionID string            `json:"subscriptionId"`
+	Name           string            `json:"name"`
+	Status         string            `json:"status" enum:"active,disabled,paused"`
+	Outcome        string            `json:"outcome" enum:"delivery,event_type,filter,inactive,created_later,changed_since,not_recorded"`
+	Detail         string            `json:"detail" doc:"The outcome in one sentence."`
+	Clauses        []clauseView      `json:"clauses" doc:"What the event does not meet of the subscription as it is now."`
+	Delivery       *explainedDelView `json:"delivery"`
+}
+
+type explainedDelView struct {
+	DeliveryView
+	Generation int           `json:"generation"`
+	Trigger    string        `json:"trigger" enum:"event,manual,replay"`
+	WaitsFor   *string       `json:"waitsFor" doc:"While PENDING, in one sentence."`
+	Attempts   []AttemptView `json:"attempts"`
+}
+
+type deletedTargetView struct {
+	SubscriptionID string           `json:"subscriptionId"`
+	Delivery       explainedDelView `json:"delivery"`
+}
+
+type explanationOutput struct{ Body explanationView }
+
+func (s *Service) registerExplain(a huma.API) {
+	route(s, a, huma.Operation{OperationID: "explain-event", Method: http.MethodGet, Path: "/events/{id}/explain", Tags: []string{"Events"},
+		Summary: "Tell what became of an event", Description: "For every subscription of the tenant: its delivery, or why there is none."},
+		webhook.PermissionAuditRead, s.explainEvent)
+	route(s, a, huma.Operation{OperationID: "explain-record", Method: http.MethodGet, Path: "/events/explain", Tags: []string{"Events"},
+		Summary:     "Tell what became of a record of the events topic",
+		Description: "Also of one that was rejected, or that is not recorded yet, while Kafka keeps it."},
+		webhook.PermissionAuditRead, s.explainRecord)
+}
+
+func (s *Service) explainEvent(ctx context.Context, who caller, in *struct {
+	ID string `path:"id" maxLength:"256"`
+	PageInput
+}) (*explanationOutput, error) {
+	e, err := s.deps.Store.Event(ctx, who.Tenant, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	return s.explain(ctx, &e, true, in.page())
+}
+
+func (s *Service) explainRecord(ctx context.Context, who caller, in *struct {
+	Topic     string `query:"topic" maxLength:"249" doc:"Left out: the events topic, which is the only one."`
+	Partition int32  `query:"partition" required:"true" minimum:"0"`
+	Offset    int64  `query:"offset" required:"true" minimum:"0"`
+	PageInput
+}) (*explanationOutput, error) {
+	at := webhook.Position{Topic: s.deps.Kafka.Topics.Events, Partition: in.Partition, Offset: in.Offset}
+	if in.Topic != "" && in.Topic != at.Topic {
+		return nil, problem(http.StatusNotFound, "not_found", "events stand in the topic %s", at.Topic)
+	}
+	e, err := s.deps.Store.EventAt(ctx, who.Tenant, at)
+	if err == nil {
+		return s.explain(ctx, &e, true, in.page())
+	}
+	if !errors.Is(err, store.ErrNotFound) {
+		return nil, err
+	}
+	record, err := s.record(ctx, at)
+	if err != nil {
+		return nil, err
+	}
+	decoded, err := event.FromRecord(record)
+	if err == nil && decoded.Tenant != who.Tenant {
+		return nil, store.ErrNotFound
+	}
+	var refused *event.Error
+	if errors.As(err, &refused) {
+		return &explanationOutput{Body: explanationView{
+			Rejected:      &rejectedView{Code: string(refused.Code), Detail: refused.Detail},
+			Subscriptions: []explainedSubView{}, Deleted: []deletedTargetView{},
+		}}, nil
+	}
+	return s.explain(ctx, &decoded.Event, false, in.page())
+}
+
+// record reads one record of Kafka. A place that Kafka does not keep, or does not have yet, is not found.
+func (s *Service) record(ctx context.Context, at webhook.Position) (*kgo.Record, error) {
+	const patience = 5 * time.Second
+	away := unavailable("kafka_unavailable", "Kafka cannot be reached")
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	cl, err := s.deps.Kafka.Client(kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{at.Topic: {at.Partition: kgo.NewOffset().At(at.Offset)}}),
+		kgo.FetchMaxWait(time.Second))
+	if err != nil {
+		return nil, err
+	}
+	defer cl.Close()
+	admin := kadm.NewClient(cl)
+	starts, err := admin.ListStartOffsets(ctx, at.Topic)
+	if err != nil {
+		return nil, away
+	}
+	ends, err := admin.ListEndOffsets(ctx, at.Topic)
+	if err != nil {
+		return nil, away
+	}
+	start, known := starts.Lookup(at.Topic, at.Partition)
+	end, _ := ends.Lookup(at.Topic, at.Partition)
+	if !known || at.Offset < start.Offset || at.Offset >= end.Offset {
+		return nil, problem(http.StatusNotFound, "not_found", "neither the audit nor Kafka has a record at %s", at)
+	}
+	for {
+		fetches := cl.PollFetches(ctx)
+		if ctx.Err() != nil {
+			return nil, away
+		}
+		for _, r := range fetches.Records() {
+			if r.Offset == at.Offset {
+				return r, nil
+			}
+			if r.Offset > at.Offset { // a control record, or one that is gone
+				return nil, problem(http.StatusNotFound, "not_found", "there is no record at %s", at)
+			}
+		}
+	}
+}
+
+func (s *Service) explain(ctx context.Context, e *webhook.Event, recorded bool, page store.Page) (*explanationOutput, error) {
+	subs, next, err := s.deps.Store.Subscriptions(ctx, e.Tenant, page)
+	if err != nil {
+		return nil, err
+	}
+	deliveries, err := s.deliveriesOf(ctx, e, subs, page.Cursor == "")
+	if err != nil {
+		return nil, err
+	}
+	copies, err := s.deps.Store.Copies(ctx, e.Tenant, e.ID)
+	if err != nil {
+		return nil, err
+	}
+	view := explanationView{
+		Event: &explainedEventView{
+			ID: e.ID, EventType: e.Type, RecordedAt: e.RecordedAt.UTC(), Source: viewPosition(e.Source), Recorded: recorded, Copies: viewCopies(copies),
+		},
+		Subscriptions: make([]explainedSubView, len(subs)), NextCursor: orNull(next), Deleted: []deletedTargetView{},
+	}
+	for i := range subs {
+		id := webhook.DeliveryID(e.Tenant, e.ID, subs[i].ID)
+		view.Subscriptions[i] = explainSubscription(e, &subs[i], deliveries.view(id, &subs[i]))
+		delete(deliveries.rows, id)
+	}
+	for id, row := range deliveries.rows {
+		_, err := s.deps.Store.Subscription(ctx, e.Tenant, row.SubscriptionID)
+		switch {
+		case errors.Is(err, store.ErrNotFound):
+			view.Deleted = append(view.Deleted, deletedTargetView{SubscriptionID: row.SubscriptionID, Delivery: *deliveries.view(id, nil)})
+		case err != nil:
+			return nil, err
+		}
+	}
+	return &explanationOutput{Body: view}, nil
+}
+
+// deliveriesOfEvent are the rows of an event's deliveries, and their attempts.
+type deliveriesOfEvent struct {
+	rows     map[uuid.UUID]store.Delivery
+	attempts map[uuid.UUID][]webhook.Attempt
+}
+
+// deliveriesOf finds the deliveries to these subscriptions, and some of those to others where all is set.
+func (s *Service) deliveriesOf(ctx context.Context, e *webhook.Event, subs []webhook.Subscription, all bool) (*deliveriesOfEvent, error) {
+	const others = 100
+	ids := make([]uuid.UUID, len(subs))
+	for i := range subs {
+		ids[i] = webhook.DeliveryID(e.Tenant, e.ID, subs[i].ID)
+	}
+	rows, err := s.deps.Store.DeliveriesByID(ctx, e.Tenant, ids...)
+	if err != nil {
+		return nil, err
+	}
+	if all {
+		more, _, err := s.deps.Store.Deliveries(ctx, e.Tenant, store.DeliveryFilter{EventID: e.ID}, store.Page{Limit: others})
+		if err != nil {
+			return nil, err
+		}
+		for _, row := range more {
+			if _, known := rows[row.ID]; !known {
+				rows[row.ID] = row
+			}
+		}
+	}
+	ids = ids[:0]
+	for id := range rows {
+		ids = append(ids, id)
+	}
+	attempts, err := s.deps.Store.Attempts(ctx, e.Tenant, ids...)
+	return &deliveriesOfEvent{rows: rows, attempts: attempts}, err
+}
+
+func (d *deliveriesOfEvent) view(id uuid.UUID, sub *webhook.Subscription) *explainedDelView {
+	row, ok := d.rows[id]
+	if !ok {
+		return nil
+	}
+	return &explainedDelView{
+		DeliveryView: viewDelivery(&row), Generation: int(row.Generation), Trigger: string(row.Trigger),
+		WaitsFor: orNull(waitsFor(&row, sub)), Attempts: viewAttempts(d.attempts[id]),
+	}
+}
+
+// waitsFor says what a pending delivery waits for, as far as the audit knows: that it was put back without an attempt is not in it.
+func waitsFor(row *store.Delivery, sub *webhook.Subscription) string {
+	switch {
+	case row.Status != webhook.Pending:
+		return ""
+	case sub != nil && sub.Status == webhook.SubscriptionPaused:
+		return "the subscription is paused: the delivery is put back without an attempt until it is enabled"
+	case row.NextAttemptAt.After(time.Now()):
+		return "its next attempt is due at " + row.NextAttemptAt.UTC().Format(time.RFC3339)
+	default:
+		return "a worker: it is in the queue, or the endpoint's rate, concurrency or circuit breaker holds it back"
+	}
+}
+
+func explainSubscription(e *webhook.Event, sub *webhook.Subscription, delivery *explainedDelView) explainedSubView {
+	view := explainedSubView{SubscriptionID: sub.ID, Name: sub.Name, Status: string(sub.Status), Delivery: delivery}
+	wanted, err := selectionOf(sub.EventTypes, sub.Filter)
+	if err != nil {
+		view.Clauses = []clauseView{{Pointer: "/filter", Detail: "the filter is not understood by this process"}}
+	} else {
+		view.Clauses = wanted.explain(e)
+	}
+	view.Outcome, view.Detail = outcomeOf(e, sub, delivery, view.Clauses)
+	return view
+}
+
+// outcomeOf says why there is no delivery, the surest reason first. What the subscription was like when the event came is not
+// recorded: where it has been changed since, its clauses are those of today.
+func outcomeOf(e *webhook.Event, sub *webhook.Subscription, delivery *explainedDelView, clauses []clauseView) (outcome, detail string) {
+	changed := ""
+	if sub.UpdatedAt.After(e.RecordedAt) {
+		changed = "; it has been changed since the event came"
+	}
+	switch {
+	case delivery != nil:
+		return becameDelivery, "the event has a delivery to it, which is " + delivery.Status
+	case sub.CreatedAt.After(e.RecordedAt):
+		return becameCreatedLater, "the subscription was created after the event came"
+	case len(clauses) > 0 && clauses[0].Pointer == "/eventTypes":
+		return becameOtherType, "its event types do not cover the event" + changed
+	case len(clauses) > 0:
+		return becameFiltered, "its filter does not match the event" + changed
+	case sub.Status == webhook.SubscriptionDisabled:
+		return becameInactive, "the subscription is disabled: " + sub.StatusReason
+	case changed != "":
+		return becameChanged, "the event matches it as it is now" + changed
+	default:
+		return becameUnrecorded, "the event matches it, and no delivery is recorded yet"
+	}
+}
+
+func viewPosition(p webhook.Position) positionView {
+	return positionView{Topic: p.Topic, Partition: p.Partition, Offset: p.Offset}
+}
+
+func viewCopies(copies []webhook.Event) []copyView {
+	views := make([]copyView, len(copies))
+	for i := range copies {
+		views[i] = copyView{
+			Source: viewPosition(copies[i].Source), RecordedAt: copies[i].RecordedAt.UTC(),
+			Duplicate: i > 0 && copies[i].RecordedAt.Sub(copies[i-1].RecordedAt) <= duplicateWindow,
+		}
+	}
+	return views
+}
