@@ -223,10 +223,7 @@ func (a *app) input(path string) (json.RawMessage, error) {
 }
 
 // confirm asks before something wide is done.
-func (a *app) confirm(question string, yes bool) error {
-	if yes {
-		return nil
-	}
+func (a *app) confirm(question string) error {
 	fmt.Fprintf(a.Err, "%s [y/N] ", question)
 	answer, err := bufio.NewReader(a.In).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -51,7 +53,6 @@ func (a *app) events() *cobra.Command {
 	return group("events", "What was published",
 		a.call("get ID", "Show an event", get, "/events/%s"),
 		a.publish(),
-		a.call("explain ID", "Say for every subscription why the event went to it, or did not", get, "/events/%s/explain"),
 	)
 }
 
@@ -99,7 +100,28 @@ func (a *app) event(file string, args []string) (json.RawMessage, error) {
 }
 
 func (a *app) why() *cobra.Command {
-	cmd := a.call("why EVENT", "Say for every subscription why an event went to it, or did not", get, "/events/%s/explain")
-	cmd.Example = "  hookline why 0198c0f2-8d5e-7c1a-b7f0-1d2e3f4a5b6c"
+	cmd := &cobra.Command{
+		Use: "why EVENT", Short: "Say for every subscription why an event went to it, or did not", Args: cobra.ExactArgs(1),
+		Long: "The event is named by its id, or by its place on the events topic as PARTITION:OFFSET, which also explains a record that was rejected.",
+		Example: `  hookline why 0198c0f2-8d5e-7c1a-b7f0-1d2e3f4a5b6c
+  hookline why 3:1207`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if partition, offset, ok := place(args[0]); ok {
+				return a.send(cmd, get, fmt.Sprintf("/events/explain?partition=%d&offset=%d", partition, offset), nil)
+			}
+			return a.send(cmd, get, "/events/"+url.PathEscape(args[0])+"/explain", nil)
+		},
+	}
 	return cmd
+}
+
+// place reads PARTITION:OFFSET.
+func place(text string) (partition int32, offset int64, ok bool) {
+	first, second, found := strings.Cut(text, ":")
+	p, err := strconv.ParseInt(first, 10, 32)
+	if !found || err != nil {
+		return 0, 0, false
+	}
+	offset, err = strconv.ParseInt(second, 10, 64)
+	return int32(p), offset, err == nil
 }

@@ -13,7 +13,7 @@ import (
 
 func (a *app) replays() *cobra.Command {
 	return group("replays", "Send what was published in a range of time again",
-		a.list("List replays, newest first", "/replays", nil, "ID id", "STATUS status", "SUBSCRIPTION subscriptionId", "DONE progress.done", "OF progress.total", "FROM from", "TO to", "CREATED createdAt"),
+		a.list("List replays, newest first", "/replays", nil, "ID id", "STATE state", "SUBSCRIPTION subscriptionId", "DONE done", "OF total", "MATCHED matched", "ETA-SECONDS etaSeconds", "CREATED createdAt"),
 		a.call("get ID", "Show a replay with its progress", get, "/replays/%s"),
 		a.createReplay(), a.watchReplay(),
 		a.call("pause ID", "Hold a replay back", post, "/replays/%s/pause"),
@@ -48,9 +48,9 @@ func (a *app) createReplay() *cobra.Command {
 	flags.StringVar(&f.from, "from", "", byFrom.help)
 	flags.StringVar(&f.to, "to", "", byTo.help+" (default now)")
 	flags.StringArrayVar(&f.types, "type", nil, "only events of this type; again for more")
-	flags.StringArrayVar(&f.statuses, "status", nil, "only what ended so, such as DEAD_LETTER; again for more")
+	flags.StringArrayVar(&f.statuses, "status", nil, "only events whose delivery stands so, such as DEAD_LETTER, or NONE; again for more")
 	flags.StringVar(&f.filter, "filter", "", "only events that match, as JSON")
-	flags.Float64Var(&f.rate, "rate", 0, "deliveries a second at most")
+	flags.Float64Var(&f.rate, "rate", 0, "deliveries a second (default 100)")
 	flags.BoolVarP(&f.yes, "yes", "y", false, "do not ask")
 	flags.BoolVar(&f.watch, "watch", false, "show the progress until the end")
 	for _, name := range []string{"subscription", "from"} {
@@ -94,12 +94,34 @@ func (f *replayFlags) body(now time.Time) (map[string]any, error) {
 
 // replay is what the commands read of one.
 type replay struct {
-	ID       string `json:"id"`
-	Status   string `json:"status"`
-	Progress struct {
-		Total int64 `json:"total"`
-		Done  int64 `json:"done"`
-	} `json:"progress"`
+	ID         string `json:"id"`
+	State      string `json:"state"`
+	Total      *int64 `json:"total"`
+	Done       int64  `json:"done"`
+	Matched    int64  `json:"matched"`
+	Complete   *bool  `json:"complete"`
+	ETASeconds *int64 `json:"etaSeconds"`
+}
+
+// question asks whether what was counted is to be sent.
+func (r replay) question() string {
+	atLeast := ""
+	if r.Complete != nil && !*r.Complete {
+		atLeast = "at least "
+	}
+	return fmt.Sprintf("This sends %s%d deliveries. Start?", atLeast, r.Matched)
+}
+
+func (r replay) String() string {
+	text := fmt.Sprintf("%s: looked at %d events", r.State, r.Done)
+	if r.Total != nil {
+		text += fmt.Sprintf(" of %d", *r.Total)
+	}
+	text += fmt.Sprintf(", %d to deliver", r.Matched)
+	if r.ETASeconds != nil {
+		text += ", " + (time.Duration(*r.ETASeconds) * time.Second).String() + " to go"
+	}
+	return text
 }
 
 func (a *app) startReplay(cmd *cobra.Command, body map[string]any, yes, watch bool) error {
@@ -113,7 +135,7 @@ func (a *app) startReplay(cmd *cobra.Command, body map[string]any, yes, watch bo
 		if err := c.Call(cmd.Context(), post, Path+"/replays", body, &counted); err != nil {
 			return err
 		}
-		if err := a.confirm(fmt.Sprintf("This sends %d deliveries. Start?", counted.Progress.Total), false); err != nil {
+		if err := a.confirm(counted.question()); err != nil {
 			return err
 		}
 		delete(body, "dryRun")
@@ -145,7 +167,6 @@ func (a *app) watchReplay() *cobra.Command {
 
 // watch prints a line a second until the replay has ended. Interrupting it does not stop the replay.
 func (a *app) watch(ctx context.Context, c Client, id string) error {
-	began, first := time.Now(), int64(-1)
 	for {
 		answer, err := c.call(ctx, get, Path+"/replays/"+url.PathEscape(id), nil)
 		if err != nil {
@@ -155,11 +176,8 @@ func (a *app) watch(ctx context.Context, c Client, id string) error {
 		if err := json.Unmarshal(answer, &r); err != nil {
 			return fmt.Errorf("read answer: %w", err)
 		}
-		if first < 0 {
-			first = r.Progress.Done
-		}
-		fmt.Fprintf(a.Err, "%s %d of %d%s\n", r.Status, r.Progress.Done, r.Progress.Total, remaining(r, first, time.Since(began)))
-		switch r.Status {
+		fmt.Fprintln(a.Err, r)
+		switch r.State {
 		case "done", "cancelled", "paused":
 			return a.print().value(answer)
 		case "failed":
@@ -171,14 +189,4 @@ func (a *app) watch(ctx context.Context, c Client, id string) error {
 		case <-time.After(time.Second):
 		}
 	}
-}
-
-// remaining says when the replay will be done at the speed that was seen.
-func remaining(r replay, first int64, passed time.Duration) string {
-	seen := r.Progress.Done - first
-	if seen <= 0 || passed < time.Second {
-		return ""
-	}
-	left := time.Duration(float64(passed) / float64(seen) * float64(r.Progress.Total-r.Progress.Done))
-	return ", " + left.Round(time.Second).String() + " to go"
 }

@@ -16,7 +16,7 @@ func (a *app) subscriptions() *cobra.Command {
 		a.call("enable ID", "Take events again", post, "/subscriptions/%s/enable"),
 		a.withReason("disable ID", "Take no events; what waits ends as CANCELLED", "disable"),
 		a.statusOnly("pause ID", "Hold deliveries back until it is enabled again", "paused"),
-		a.testSubscription(),
+		a.testSubscription(), a.tryFilter(),
 		a.call("delete ID", "Delete a subscription; what waits ends as CANCELLED", remove, "/subscriptions/%s"),
 	)
 }
@@ -130,11 +130,36 @@ func (a *app) testSubscription() *cobra.Command {
 	return cmd
 }
 
+func (a *app) tryFilter() *cobra.Command {
+	var types []string
+	filter, last := "", 0
+	cmd := &cobra.Command{
+		Use: "dry-run", Short: "Say which of the newest events a filter would take, and what the others lack", Args: cobra.NoArgs,
+		Example: `  hookline subscriptions dry-run --type 'order.*' --filter '{"data":{"amount":[{"numeric":[">",100]}]}}'`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			body := map[string]any{"eventTypes": types, "last": last}
+			if filter != "" {
+				raw, err := rawJSON("filter", filter)
+				if err != nil {
+					return err
+				}
+				body["filter"] = raw
+			}
+			return a.send(cmd, post, "/subscriptions/dry-run", body)
+		},
+	}
+	cmd.Flags().StringArrayVar(&types, "type", nil, "event type, prefix.* or *; again for more")
+	cmd.Flags().StringVar(&filter, "filter", "", "the filter, as JSON")
+	cmd.Flags().IntVar(&last, "last", 100, "how many of the newest events to look at")
+	return cmd
+}
+
 func (a *app) secrets() *cobra.Command {
 	return group("secrets", "What requests are signed with",
 		a.list("List secrets, without values", "/secrets", nil, "ID id", "NAME name", "PROFILE profile", "CREATED createdAt", "UPDATED updatedAt"),
 		a.call("get ID", "Show a secret with its value", get, "/secrets/%s"),
 		a.createSecret(), a.rotateSecret(),
+		a.call("expire-previous ID", "End the overlap of the last rotation now", post, "/secrets/%s/expire-previous"),
 		a.call("delete ID", "Delete a secret that no subscription uses", remove, "/secrets/%s"),
 	)
 }
@@ -166,7 +191,7 @@ func (a *app) rotateSecret() *cobra.Command {
 
 func (a *app) apiKeys() *cobra.Command {
 	return group("keys", "API keys",
-		a.list("List API keys", "/api-keys", nil, "ID id", "NAME name", "PERMISSIONS permissions", "CREATED createdAt", "EXPIRES expiresAt", "REVOKED revoked"),
+		a.list("List API keys", "/api-keys", nil, "ID id", "NAME name", "PREFIX prefix", "PERMISSIONS permissions", "CREATED createdAt", "EXPIRES expiresAt", "REVOKED revoked"),
 		a.createKey(),
 		a.call("revoke ID", "End an API key", remove, "/api-keys/%s"),
 	)
@@ -217,7 +242,7 @@ func (a *app) createTenant() *cobra.Command {
 
 func (a *app) changes() *cobra.Command {
 	return group("changes", "Who changed what, and when",
-		a.list("List changes, newest first", "/changes", []param{{"kind", "kind", "subscription, secret, apiKey or tenant"}, {"id", "id", "of what was changed"}, byFrom, byTo},
-			"AT at", "WHO actor", "ACTION action", "KIND kind", "ID objectId"),
+		a.list("List changes, newest first", "/changes", []param{{"kind", "kind", "subscription, secret, api_key, tenant or replay"}, {"id", "id", "of what was changed"}, byFrom, byTo},
+			"AT at", "WHO actor.name", "ACTION action", "KIND kind", "ID objectId"),
 	)
 }
