@@ -34,7 +34,7 @@ func Classify(err error) webhook.ErrorClass {
 		return webhook.ErrorTLS
 	case isAny(err, syscall.ECONNREFUSED, syscall.EHOSTUNREACH, syscall.ENETUNREACH):
 		return webhook.ErrorRefused
-	case isAny(err, syscall.ECONNRESET, syscall.EPIPE, io.EOF, io.ErrUnexpectedEOF):
+	case isAny(err, syscall.ECONNRESET, syscall.EPIPE, io.EOF, io.ErrUnexpectedEOF), closedIdle(err):
 		return webhook.ErrorReset
 	case isProtocol(err):
 		return webhook.ErrorProtocol
@@ -42,6 +42,9 @@ func Classify(err error) webhook.ErrorClass {
 		return webhook.ErrorConnection
 	}
 }
+
+// closedIdle is a kept-alive connection that the receiver closed just when it was used again.
+func closedIdle(err error) bool { return strings.Contains(err.Error(), "server closed idle connection") }
 
 func isAny(err error, targets ...error) bool {
 	for _, target := range targets {
