@@ -26,6 +26,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/hookline/hookline/pkg/webhook"
@@ -131,6 +132,7 @@ var (
 	pointersScript = script("pointers")
 	ackScript      = script("ack")
 	putOffScript   = script("putoff")
+	findScript     = script("find")
 	resetScript    = script("reset")
 	statsScript    = script("stats")
 )
@@ -304,6 +306,29 @@ func (x *Index) PutOff(ctx context.Context, partition int32, token int64, list [
 		return fmt.Errorf("put off in timer index %d: %w", partition, err)
 	}
 	return nil
+}
+
+// Find returns the trips of a delivery's generation that wait, leased ones too, and Redis's clock.
+func (x *Index) Find(ctx context.Context, partition int32, delivery uuid.UUID, generation uint32) (found []Waiting, now time.Time, err error) {
+	prefix := binary.AppendUvarint(append(make([]byte, 0, 24), delivery[:]...), uint64(generation))
+	values, err := findScript.Run(ctx, x.client, []string{x.dueKey(partition), x.bucketKey(partition, prefix)}, prefix).Slice()
+	if err != nil {
+		return nil, now, fmt.Errorf("find in timer index %d: %w", partition, err)
+	}
+	r := replyOf(values)
+	now = time.UnixMilli(r.int(0))
+	for i := 1; i+2 < len(values) && r.err == nil; i += 3 {
+		trip, err := webhook.ParseCompact([]byte(r.text(i)))
+		if err != nil {
+			return nil, now, errors.Join(ErrDamaged, err)
+		}
+		offset, _, err := parsePointer(r.text(i + 2))
+		if err != nil {
+			return nil, now, errors.Join(ErrDamaged, err)
+		}
+		found = append(found, Waiting{Trip: trip, Due: r.time(i + 1), Offset: offset})
+	}
+	return found, now, r.failed("find in", partition)
 }
 
 func (x *Index) memberArgs(partition int32, token int64, members []string) ([]string, []any) {

@@ -110,5 +110,6 @@ const (
 	ReasonConfig      Reason = "config" // the worker's config snapshot lacks something the delivery needs
 	ReasonSecret      Reason = "secret" // the subscription's secret cannot be read yet
 	ReasonShutdown    Reason = "shutdown"
-	ReasonManual      Reason = "manual" // asked for: redelivery, retry now
+	ReasonManual      Reason = "manual"    // asked for: redelivery, retry now
+	ReasonCancelled   Reason = "cancelled" // asked for, while it waited
 )

@@ -3,6 +3,7 @@ package webhook
 import (
 	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
 	"strconv"
 	"strings"
 	"time"
@@ -83,6 +84,18 @@ type Trip struct {
 	Generation uint32
 	Number     uint32
 }
+
+// firstCommand and the numbers above it are not passes of a delivery: a record under one asks something of the trips of
+// its generation that wait. Each has a number of its own, because the tombstone of one must not erase the next.
+const firstCommand = 1 << 31
+
+// Command is the key of a record that asks something of the waiting trips of a generation.
+func Command(delivery uuid.UUID, generation uint32) Trip {
+	return Trip{Delivery: delivery, Generation: generation, Number: firstCommand | rand.Uint32()}
+}
+
+// IsCommand tells a [Command] from a pass of the delivery.
+func (t Trip) IsCommand() bool { return t.Number >= firstCommand }
 
 // String is the key of the trip's record: delivery/generation/number.
 func (t Trip) String() string {

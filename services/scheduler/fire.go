@@ -122,6 +122,7 @@ func (s *Service) claim(ctx context.Context, sh *shard, n int, at position) (ret
 type flight struct {
 	entry    retryqueue.Entry
 	delivery *webhook.Delivery // nil where there is nothing to produce, only to mark
+	reason   webhook.Reason    // why it waited
 	size     int64
 	record   *kgo.Record // on the deliveries topic
 	written  bool        // the record has been acknowledged
@@ -166,6 +167,7 @@ func (s *Service) abandon(sh *shard, entries []retryqueue.Entry) {
 
 // finish produces, then marks, then acknowledges. What fails on the way is let go and is due again when its lease ends.
 func (s *Service) finish(sh *shard, token int64, flights []*flight) {
+	flights = s.obey(sh, flights)
 	produced := s.step(sh, flights, s.producer, func(f *flight) *kgo.Record {
 		if f.delivery != nil {
 			f.record = &kgo.Record{Topic: s.deps.Kafka.Topics.Deliveries, Key: []byte(f.delivery.ID.String()), Value: wire.EncodeDelivery(f.delivery)}
@@ -174,9 +176,7 @@ func (s *Service) finish(sh *shard, token int64, flights []*flight) {
 		return f.record
 	}, func(f *flight, _ *kgo.Record) { f.written = true })
 	s.book(sh, flights)
-	flights = s.step(sh, produced, s.marker, func(f *flight) *kgo.Record {
-		return &kgo.Record{Topic: s.deps.Kafka.Topics.Retries, Partition: sh.partition, Key: []byte(f.entry.Trip.String())}
-	}, func(f *flight, tombstone *kgo.Record) { sh.fired(f.entry.Trip, tombstone.Offset) })
+	flights = s.mark(sh, produced)
 	fired := int64(0)
 	trips := make([]webhook.Trip, len(flights))
 	for i, f := range flights {
@@ -191,6 +191,13 @@ func (s *Service) finish(sh *shard, token int64, flights []*flight) {
 	// An acknowledgement that fails is made up for by the tombstone, when it is applied.
 	_, err := s.deps.Index.Ack(asking, sh.partition, token, trips)
 	s.redis.report(s.work, sh.asker(askAck), err)
+}
+
+// mark writes the tombstones.
+func (s *Service) mark(sh *shard, flights []*flight) []*flight {
+	return s.step(sh, flights, s.marker, func(f *flight) *kgo.Record {
+		return &kgo.Record{Topic: s.deps.Kafka.Topics.Retries, Partition: sh.partition, Key: []byte(f.entry.Trip.String())}
+	}, func(f *flight, tombstone *kgo.Record) { sh.fired(f.entry.Trip, tombstone.Offset) })
 }
 
 // book says where the deliveries are that have been written. One whose acknowledgement was lost counts as not written.

@@ -51,7 +51,7 @@ func flightsOf(entries []retryqueue.Entry, values map[webhook.Trip][]byte) []*fl
 		f := &flight{entry: e}
 		// A value that cannot be decoded never got into the index.
 		if retry, err := wire.DecodeRetry(values[e.Trip]); err == nil && len(values[e.Trip]) > 0 {
-			f.delivery, f.size = &retry.Delivery, int64(len(values[e.Trip]))
+			f.delivery, f.reason, f.size = &retry.Delivery, retry.Reason, int64(len(values[e.Trip]))
 		}
 		flights = append(flights, f)
 	}

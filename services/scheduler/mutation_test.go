@@ -104,7 +104,7 @@ var mutations = []struct {
 	},
 	{
 		"one endpoint takes all the room", "pace.go",
-		"if ln.unfinished < budget-p.total {", "if p.total < budget {",
+		"ln.unfinished < budget-p.total {", "p.total < budget {",
 		"TestAnEndpoint",
 	},
 	{

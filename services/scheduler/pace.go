@@ -66,7 +66,7 @@ func (p *pace) admit(claim retryqueue.Claim, entries []retryqueue.Entry, budget 
 			ln = &lane{}
 			p.lanes[e.Lane] = ln
 		}
-		if ln.unfinished < budget-p.total {
+		if e.Trip.IsCommand() || ln.unfinished < budget-p.total {
 			ln.unfinished++
 			p.total++
 			admitted = append(admitted, e)

@@ -179,6 +179,14 @@ func (sh *shard) hold(claimed []retryqueue.Entry) []retryqueue.Entry {
 	return fresh
 }
 
+// holds reports whether a trip is held.
+func (sh *shard) holds(trip webhook.Trip) bool {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	_, held := sh.held[trip]
+	return held
+}
+
 // fired says that a held trip has its tombstone; it stays held until the tombstone is applied.
 func (sh *shard) fired(trip webhook.Trip, tombstone int64) {
 	sh.mu.Lock()

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
+	"slices"
 	"testing"
 	"time"
 
@@ -50,6 +51,7 @@ func Run(t *testing.T, open func(t *testing.T) Fixture) {
 		"AClaimOfNothingOnlyLooks":                  claimNothing,
 		"PartitionsDoNotSeeEachOther":               partitions,
 		"OnlyWhatIsUnderItsLeaseIsPutOff":           putOff,
+		"TheWaitingTripsOfAGenerationAreFound":      find,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}
@@ -235,6 +237,24 @@ func putOff(t *testing.T, f Fixture) {
 		if want := map[bool]int{true: 1, false: 0}[token == claim.Token]; len(again.Entries) != want || again.Waiting != 2 {
 			t.Fatalf("%d claimed of %d, want %d of 2", len(again.Entries), again.Waiting, want)
 		}
+	}
+}
+
+func find(t *testing.T, f Fixture) {
+	now := f.now(t).Truncate(time.Millisecond)
+	second, later := Trip(1), Trip(1)
+	second.Number, later.Generation = 300, 1
+	f.apply(t, retryqueue.None, 5, add(1, now.Add(long), 1), retryqueue.Op{Trip: second, Due: now.Add(-time.Second), Offset: 2},
+		retryqueue.Op{Trip: later, Due: now, Offset: 3}, add(2, now, 4))
+	claim := f.claim(t, 1, long)
+	found, at, err := f.Index.Find(t.Context(), partition, Trip(1).Delivery, 0)
+	if err != nil || at.Before(now) {
+		t.Fatalf("%v, at %v", err, at)
+	}
+	slices.SortFunc(found, func(a, b retryqueue.Waiting) int { return int(a.Offset - b.Offset) })
+	equal(t, found, []retryqueue.Waiting{{Trip: Trip(1), Due: now.Add(long), Offset: 1}, {Trip: second, Due: time.UnixMilli(claim.Token), Offset: 2}})
+	if found, _, err = f.Index.Find(t.Context(), partition, Trip(3).Delivery, 0); err != nil || len(found) != 0 {
+		t.Fatalf("%v, %v", found, err)
 	}
 }
 

@@ -1,0 +1,89 @@
+package scheduler
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/hookline/hookline/pkg/retryqueue"
+	"github.com/hookline/hookline/pkg/webhook"
+	"github.com/hookline/hookline/pkg/wire"
+)
+
+// obey carries out the commands among claimed flights, and returns the flights without those that could not be: they are
+// due again when their lease ends. A command is a retry like any other, with a life of its own in log and index, so that
+// neither a crash nor a lost index loses it; instead of being produced it is carried out, and then has its tombstone.
+//
+// A command is about what waits at that moment. A trip that is already on its way is not stopped.
+func (s *Service) obey(sh *shard, flights []*flight) []*flight {
+	return slices.DeleteFunc(flights, func(f *flight) bool {
+		if !f.entry.Trip.IsCommand() || f.delivery == nil {
+			return false
+		}
+		err := s.carryOut(sh, f)
+		if err != nil {
+			s.log.WarnContext(s.work, "a command about retries waits", "trip", f.entry.Trip.String(), "error", err)
+			sh.release(f.entry.Trip)
+			sh.pace.drop(f.entry)
+		}
+		f.delivery = nil
+		return err != nil
+	})
+}
+
+func (s *Service) carryOut(sh *shard, command *flight) error {
+	ctx, cancel := context.WithTimeout(s.work, redisTimeout)
+	defer cancel()
+	found, now, err := s.deps.Index.Find(ctx, sh.partition, command.delivery.ID, command.delivery.Generation)
+	s.redis.report(ctx, sh.asker(askAck), err)
+	if err != nil {
+		return err
+	}
+	found = slices.DeleteFunc(found, func(w retryqueue.Waiting) bool { return w.Trip.IsCommand() || sh.holds(w.Trip) })
+	if command.reason == webhook.ReasonCancelled {
+		return s.cancel(sh, command.delivery, found)
+	}
+	for _, w := range found {
+		if w.Due.After(now) {
+			later := []retryqueue.Later{{Trip: w.Trip, Due: now}}
+			if err := s.deps.Index.PutOff(ctx, sh.partition, w.Due.UnixMilli(), later); err != nil {
+				return err
+			}
+		}
+	}
+	sh.wakeUp()
+	return nil
+}
+
+// cancel tells the audit that the delivery is cancelled, and then marks its waiting trips as if they had fired.
+func (s *Service) cancel(sh *shard, d *webhook.Delivery, waiting []retryqueue.Waiting) error {
+	entries := make([]retryqueue.Entry, len(waiting))
+	for i, w := range waiting {
+		entries[i] = retryqueue.Entry{Trip: w.Trip, Offset: w.Offset}
+	}
+	entries = sh.hold(entries)
+	flights := make([]*flight, len(entries))
+	for i, e := range entries {
+		flights[i] = &flight{entry: e}
+	}
+	told := s.step(sh, flights, s.producer, func(*flight) *kgo.Record {
+		return &kgo.Record{Topic: s.deps.Kafka.Topics.Attempts, Key: []byte(d.SubscriptionID), Value: wire.EncodeAttempt(cancelled(d))}
+	}, func(*flight, *kgo.Record) {})
+	if marked := s.mark(sh, told); len(marked) < len(entries) {
+		return fmt.Errorf("cancel %d trips of delivery %s: %d are", len(entries), d.ID, len(marked))
+	}
+	return nil
+}
+
+// cancelled is the decision without a request.
+func cancelled(d *webhook.Delivery) *webhook.Attempt {
+	return &webhook.Attempt{
+		ID: uuid.Must(uuid.NewV7()), DeliveryID: d.ID, Generation: d.Generation, Tenant: d.Event.Tenant, EventID: d.Event.ID, EventType: d.Event.Type,
+		SubscriptionID: d.SubscriptionID, Profile: d.Profile, ProfileVersion: d.ProfileVersion, Trigger: d.Trigger, DeliveryCreatedAt: d.CreatedAt,
+		StartedAt: time.Now(), Outcome: webhook.Outcome{Status: webhook.Cancelled, Reason: webhook.ReasonCancelled},
+	}
+}
