@@ -53,6 +53,7 @@ type Store interface {
 	Event(ctx context.Context, tenant, id string) (webhook.Event, error)
 
 	replays
+	retries
 }
 
 // Run runs the suite. The function opens a store with an empty, migrated database, and closes it when the test ends.
@@ -103,6 +104,7 @@ func RunIn(t *testing.T, inside func(t *testing.T, f func(t *testing.T)), open f
 		{"PagesOfDeliveriesGoThroughEveryRowOnce", deliveryPages},
 		{"ACursorOfSomethingElseIsRefused", badCursors},
 		{"DeliveriesAreOfATenant", deliveriesAreOfATenant},
+		{"WhatWaitsForARetryIsListedAndCounted", waitingIsListedAndCounted},
 		{"MaintenanceDropsWhatRetentionHasPassed", retention},
 		{"ConcurrentRecordersAndReadersAgree", concurrentRecorders},
 
