@@ -107,7 +107,7 @@ func (s *Service) explainEvent(ctx context.Context, who caller, in *struct {
 
 func (s *Service) explainRecord(ctx context.Context, who caller, in *struct {
 	Topic     string `query:"topic" maxLength:"249" doc:"Left out: the events topic, which is the only one."`
-	Partition int32  `query:"partition" required:"true" minimum:"0"`
+	Partition int32  `query:"partition" required:"true" minimum:"0" maximum:"2147483647"`
 	Offset    int64  `query:"offset" required:"true" minimum:"0"`
 	PageInput
 }) (*explanationOutput, error) {

@@ -286,11 +286,19 @@ func refuseNulls(body []byte) error {
 
 // unrouted answers what no operation has: 405 where the path exists under another method, otherwise 404.
 func (s *Service) unrouted(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) {
+	// Of the paths that it could be, such as things/{id} and things/count, it is the one with the fewest variables.
 	var allow []string
+	variables := 0
 	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete} {
 		other := r.Clone(r.Context())
 		other.Method = method
-		if _, pattern := mux.Handler(other); pattern != "/" && pattern != "" {
+		_, pattern := mux.Handler(other)
+		n := strings.Count(pattern, "{")
+		switch {
+		case pattern == "/" || pattern == "" || len(allow) > 0 && n > variables:
+		case len(allow) == 0 || n < variables:
+			allow, variables = []string{method}, n
+		default:
 			allow = append(allow, method)
 		}
 	}

@@ -297,3 +297,16 @@ func TestAnUpdateOfAnotherVersionIsRefused(t *testing.T) {
 	}
 	r.must(http.StatusNoContent, http.MethodDelete, path, nil, "If-Match", `"0", `+got.header.Get("ETag"))
 }
+
+func TestAPathThatHasAnotherMethodSaysWhich(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	for path, want := range map[string]string{
+		"/subscriptions": "GET, POST", "/subscriptions/x": "GET, PATCH, DELETE", "/subscriptions/dry-run": "POST", "/deliveries/count": "GET",
+	} {
+		if a := r.must(http.StatusMethodNotAllowed, http.MethodPut, path, nil); a.header.Get("Allow") != want || a.code() != "method_not_allowed" {
+			t.Errorf("%s: %q %s", path, a.header.Get("Allow"), a.text)
+		}
+	}
+	r.must(http.StatusNotFound, http.MethodGet, "/nothing", nil)
+}

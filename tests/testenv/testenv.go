@@ -147,6 +147,17 @@ func (s *server) fromEnvironment() (string, func(), error) {
 	return address, nil, nil
 }
 
+// Lacks ends a test that needs a program which is not here and cannot be had. Where real servers are required that is a failure;
+// otherwise the test is skipped, and the run says at its end what it did not exercise.
+func Lacks(t testing.TB, program string, err error) {
+	t.Helper()
+	if required() {
+		t.Fatalf("%s: %v", program, err)
+	}
+	note("there is no %s; NOT exercised: %s", program, t.Name())
+	t.Skipf("no %s: %v", program, err)
+}
+
 // note says loudly what a run did not exercise.
 func note(format string, args ...any) {
 	line := fmt.Sprintf("%s: %s\n", filepath.Base(os.Args[0]), fmt.Sprintf(format, args...))
