@@ -1,8 +1,6 @@
 package filter
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"strconv"
 	"strings"
@@ -90,11 +88,7 @@ func (x *expression) match(e *webhook.Event) (bool, error) {
 }
 
 func (x *expression) evaluate(e *webhook.Event) (bool, error) {
-	variables, err := activation(e)
-	if err != nil {
-		return false, err
-	}
-	result, _, err := x.program.Eval(variables)
+	result, _, err := x.program.Eval(map[string]any{"event": eventFields(e)})
 	if err != nil {
 		return false, err
 	}
@@ -123,63 +117,6 @@ func (x *expression) explain(e *webhook.Event) []Clause {
 // missing reports whether an expression asked for a field that the event does not have. CEL has no type for it.
 func missing(err error) bool {
 	return strings.HasPrefix(err.Error(), "no such key") || strings.HasPrefix(err.Error(), "no such attribute")
-}
-
-func activation(e *webhook.Event) (map[string]any, error) {
-	fields := map[string]any{"event_timestamp": e.Timestamp.UTC()}
-	for _, name := range root {
-		v := fieldOf(e, name)
-		switch {
-		case v.kind == absent || name == "event_timestamp":
-		case name == "metadata" || name == "data":
-			tree, err := decode(v)
-			if err != nil {
-				return nil, err
-			}
-			fields[name] = tree
-		default:
-			fields[name] = string(v.bytes)
-		}
-	}
-	return map[string]any{"event": fields}, nil
-}
-
-// decode makes the tree of a value. A whole number that fits is an int, or a uint, so that no digit gets lost.
-func decode(v value) (any, error) {
-	if v.kind == str {
-		return strings.ToValidUTF8(string(v.bytes), "\uFFFD"), nil
-	}
-	decoder := json.NewDecoder(bytes.NewReader(v.bytes))
-	decoder.UseNumber()
-	var tree any
-	if err := decoder.Decode(&tree); err != nil {
-		return nil, err
-	}
-	return numbers(tree), nil
-}
-
-func numbers(tree any) any {
-	switch t := tree.(type) {
-	case map[string]any:
-		for key := range t {
-			t[key] = numbers(t[key])
-		}
-	case []any:
-		for i := range t {
-			t[i] = numbers(t[i])
-		}
-	case json.Number:
-		if i, err := strconv.ParseInt(t.String(), 10, 64); err == nil {
-			return i
-		}
-		if u, err := strconv.ParseUint(t.String(), 10, 64); err == nil {
-			return u
-		}
-		// Out of range it is ±Inf, which compares as it should.
-		f, _ := strconv.ParseFloat(t.String(), 64)
-		return f
-	}
-	return tree
 }
 
 func firstLine(s string) string {

@@ -77,13 +77,18 @@ func (o *object) matchObject(v value, r *report) bool {
 	if v.kind == structure {
 		members(v.bytes, func(key, value []byte) {
 			for i, wanted := range o.keys {
-				if string(key) == wanted || len(key) > len(wanted) && string(unescaped(key)) == wanted {
+				if named(key, wanted) {
 					slots[i] = raw(value)
 				}
 			}
 		})
 	}
 	return o.all.match(slots, r)
+}
+
+// named reports whether a key, as it stands between its quotes, says name.
+func named(key []byte, name string) bool {
+	return string(key) == name || len(key) > len(name) && string(unescaped(key)) == name
 }
 
 // unescaped is a key with its escapes resolved.

@@ -18,6 +18,7 @@ const (
 	str
 	array
 	structure // an object
+	instant   // a time as RFC 3339, for CEL; to a pattern it is text
 )
 
 // value is a value of an event, still as the producer wrote it. Of a string it is what stands between the quotes, with escapes
@@ -32,7 +33,7 @@ func text(s string) value {
 	if s == "" {
 		return value{}
 	}
-	return value{str, []byte(s)}
+	return value{kind: str, bytes: []byte(s)}
 }
 
 // raw looks at a JSON value, white space around it allowed. What is not JSON is absent: events have been checked before.
@@ -45,16 +46,16 @@ func raw(b []byte) value {
 	case '"':
 		return unquote(b)
 	case '{':
-		return value{structure, b}
+		return value{kind: structure, bytes: b}
 	case '[':
-		return value{array, b}
+		return value{kind: array, bytes: b}
 	case 't', 'f':
-		return value{boolean, b}
+		return value{kind: boolean, bytes: b}
 	case 'n':
-		return value{null, b}
+		return value{kind: null, bytes: b}
 	default:
 		if c == '-' || '0' <= c && c <= '9' {
-			return value{number, b}
+			return value{kind: number, bytes: b}
 		}
 		return value{}
 	}
@@ -65,13 +66,13 @@ func unquote(b []byte) value {
 		return value{}
 	}
 	if bytes.IndexByte(b, '\\') < 0 {
-		return value{str, b[1 : len(b)-1]}
+		return value{kind: str, bytes: b[1 : len(b)-1]}
 	}
 	s, err := strictjson.String(b)
 	if err != nil { // a lone surrogate: no text equals it, and yet it is there
-		return value{str, b[1 : len(b)-1]}
+		return value{kind: str, bytes: b[1 : len(b)-1]}
 	}
-	return value{str, []byte(s)}
+	return value{kind: str, bytes: []byte(s)}
 }
 
 // quoted is the beginning of the value, for people.
