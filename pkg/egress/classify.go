@@ -44,7 +44,9 @@ func Classify(err error) webhook.ErrorClass {
 }
 
 // closedIdle is a kept-alive connection that the receiver closed just when it was used again.
-func closedIdle(err error) bool { return strings.Contains(err.Error(), "server closed idle connection") }
+func closedIdle(err error) bool {
+	return strings.Contains(err.Error(), "server closed idle connection")
+}
 
 func isAny(err error, targets ...error) bool {
 	for _, target := range targets {
