@@ -66,6 +66,7 @@ func (c *compiler) profile(sp *spec) *Profile {
 	p.responses = c.responses(sp.Responses)
 	p.bounds = c.bounds(&sp.Bounds)
 	p.settings = c.settings(p, sp)
+	p.callback = c.callback(sp.Callback)
 	c.rest(p, sp)
 	return p
 }

@@ -34,6 +34,7 @@ type Profile struct {
 	responses   responses
 	settings    settings
 	bounds      bounds
+	callback    *Callback
 	reserved    map[string]bool // canonical names of the headers that the profile writes
 	yaml, json  []byte
 }

@@ -27,6 +27,7 @@ type spec struct {
 	Limits      limitSpec        `json:"limits"`
 	AutoDisable *autoDisableSpec `json:"autoDisable"`
 	Bounds      boundSpec        `json:"bounds"`
+	Callback    *callbackSpec    `json:"callback"`
 	EventTypes  []eventTypeSpec  `json:"eventTypes"`
 }
 

@@ -1,5 +1,5 @@
-// Package snapshot keeps the config topic in memory: tenants, subscriptions, sealed secrets and API keys, as the control
-// plane published them. Router, delivery and ingest decide with it, so that they need Kafka only. It writes nothing.
+// Package snapshot keeps the config topic in memory: tenants, subscriptions, sealed secrets, API keys, sources and connections, as
+// the control plane published them. Router, delivery and ingest decide with it, so that they need Kafka only. It writes nothing.
 package snapshot
 
 import (
@@ -82,6 +82,34 @@ func (s *Snapshot) Secret(id string) (*webhook.Secret, bool) {
 	defer s.mu.RUnlock()
 	secret, ok := s.state.secrets[id]
 	return secret, ok
+}
+
+// Source finds a source by its id. It may be disabled.
+func (s *Snapshot) Source(id string) (*Source, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	found, ok := s.state.sources[id]
+	return found, ok
+}
+
+// Connection finds whose connection an owner's aggregator means.
+func (s *Snapshot) Connection(tenant, aggregator, remoteID string) (*webhook.Connection, bool) {
+	id := webhook.ConnectionID(tenant, aggregator, remoteID)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	found, ok := s.state.connections[id]
+	return found, ok
+}
+
+// Wanting lists the subscriptions of a tenant, active and paused ones, whose event types cover a type, whatever they filter.
+func (s *Snapshot) Wanting(tenant, eventType string) []*webhook.Subscription {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	index, ok := s.state.indexes[tenant]
+	if !ok {
+		return nil
+	}
+	return index.match(eventType)
 }
 
 // Match lists the subscriptions, active and paused ones, that want an event: by its type, then by their filters. They are

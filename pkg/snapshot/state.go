@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/hookline/hookline/pkg/filter"
+	"github.com/hookline/hookline/pkg/source"
 	"github.com/hookline/hookline/pkg/webhook"
 	"github.com/hookline/hookline/pkg/wire"
 )
@@ -21,6 +22,14 @@ type state struct {
 	keys          map[string]*webhook.APIKey
 	keysByHash    map[[32]byte]*webhook.APIKey
 	indexes       map[string]*index // by tenant
+	sources       map[string]*Source
+	connections   map[string]*webhook.Connection
+}
+
+// Source is a source with its compiled specification.
+type Source struct {
+	*webhook.Source
+	Rules *source.Source
 }
 
 func newState() *state {
@@ -33,6 +42,8 @@ func newState() *state {
 		keys:          map[string]*webhook.APIKey{},
 		keysByHash:    map[[32]byte]*webhook.APIKey{},
 		indexes:       map[string]*index{},
+		sources:       map[string]*Source{},
+		connections:   map[string]*webhook.Connection{},
 	}
 }
 
@@ -66,6 +77,10 @@ func deletion(kind wire.Kind, id string) (func(*state), error) {
 		return func(s *state) { delete(s.secrets, id) }, nil
 	case wire.KindAPIKey:
 		return func(s *state) { s.setKey(id, nil) }, nil
+	case wire.KindSource:
+		return func(s *state) { delete(s.sources, id) }, nil
+	case wire.KindConnection:
+		return func(s *state) { delete(s.connections, id) }, nil
 	default:
 		return nil, fmt.Errorf("unknown kind %q", kind)
 	}
@@ -93,6 +108,18 @@ func replacement(kind wire.Kind, id string, value any) (func(*state), error) {
 	case *webhook.APIKey:
 		if kind == wire.KindAPIKey && v.ID == id {
 			return func(s *state) { s.setKey(id, v) }, nil
+		}
+	case *webhook.Source:
+		if kind == wire.KindSource && v.ID == id {
+			rules, err := source.Compile(v.Spec)
+			if err != nil { // a newer API knows more than this process
+				return func(s *state) { delete(s.sources, id) }, fmt.Errorf("the source takes nothing: %w", err)
+			}
+			return func(s *state) { s.sources[id] = &Source{v, rules} }, nil
+		}
+	case *webhook.Connection:
+		if kind == wire.KindConnection && v.ID == id {
+			return func(s *state) { s.connections[id] = v }, nil
 		}
 	}
 	return nil, fmt.Errorf("the value, a %T, does not belong to the key", value)

@@ -195,3 +195,12 @@ func quote(text string) []byte {
 	}
 	return bytes.TrimSuffix(out.Bytes(), []byte("\n"))
 }
+
+// Text is the text, or the number as it is written, that a pointer finds in a checked document; "" where there is none.
+func Text(doc []byte, pointer string) (string, error) {
+	path, err := parsePointer(pointer)
+	if err != nil {
+		return "", err
+	}
+	return (&value{path: path}).text(&input{request: Request{Body: doc}})
+}

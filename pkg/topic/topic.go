@@ -17,6 +17,10 @@ type Names struct {
 	Attempts    string
 	DeadLetters string
 	Config      string
+	// Callbacks holds what is expected to be called back, and what follows from it. It is its own state.
+	Callbacks string
+	// SourceRequests tells what became of requests to sources, for people.
+	SourceRequests string
 }
 
 // WithPrefix gives the names under HOOKLINE_TOPIC_PREFIX.
@@ -29,12 +33,15 @@ func WithPrefix(prefix string) Names {
 		Attempts:    prefix + "attempts",
 		DeadLetters: prefix + "dead-letters",
 		Config:      prefix + "config",
+
+		Callbacks:      prefix + "callbacks",
+		SourceRequests: prefix + "source-requests",
 	}
 }
 
 // All lists the names in the order of an event's path.
 func (n Names) All() []string {
-	return []string{n.Config, n.Events, n.Rejected, n.Deliveries, n.Retries, n.Attempts, n.DeadLetters}
+	return []string{n.Config, n.Events, n.Rejected, n.Deliveries, n.Retries, n.Attempts, n.DeadLetters, n.Callbacks, n.SourceRequests}
 }
 
 // Spec is a topic as it must exist.
@@ -73,6 +80,8 @@ func (n Names) Specs(partitions int32) []Spec {
 	// it republishes, may set it.
 	events := kept(n.Events, "delete", keepEvents)
 	events.Settings["message.timestamp.type"] = "LogAppendTime"
+	callbacks := kept(n.Callbacks, "compact", 0)
+	delete(callbacks.Settings, "retention.ms")
 	return []Spec{
 		config,
 		events,
@@ -81,6 +90,8 @@ func (n Names) Specs(partitions int32) []Spec {
 		retries,
 		kept(n.Attempts, "delete", keepEvents),
 		kept(n.DeadLetters, "delete", 4*keepEvents),
+		callbacks,
+		kept(n.SourceRequests, "delete", keepEvents),
 	}
 }
 
@@ -103,4 +114,12 @@ const (
 	HeaderSourceTopic     = "hookline-source-topic"
 	HeaderSourcePartition = "hookline-source-partition"
 	HeaderSourceOffset    = "hookline-source-offset"
+
+	// On what a third party sent to a source and was rejected: what it takes to read it again.
+	HeaderSourceID      = "hookline-source-id"
+	HeaderSourceTenant  = "hookline-source-tenant"
+	HeaderSourceRequest = "hookline-source-request"
+	HeaderSourceEvent   = "hookline-source-event"
+	// HeaderSourceHeader begins the names of the headers that the third party sent.
+	HeaderSourceHeader = "hookline-http-"
 )

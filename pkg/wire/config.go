@@ -20,6 +20,8 @@ const (
 	KindSubscription Kind = "subscription"
 	KindSecret       Kind = "secret"
 	KindAPIKey       Kind = "api_key"
+	KindSource       Kind = "source"
+	KindConnection   Kind = "connection"
 )
 
 // ConfigKey is the key of a config record.
@@ -60,13 +62,34 @@ func EncodeSecret(s *webhook.Secret) []byte {
 	m := &hooklinev1.Secret{
 		Id: s.ID, Tenant: s.Tenant, Name: s.Name, Profile: s.Profile,
 		CreatedAtUnixMs: unixMilli(s.CreatedAt), UpdatedAtUnixMs: unixMilli(s.UpdatedAt),
+		Versions: versionMessages(s.Versions),
 	}
-	for _, v := range s.Versions {
-		m.Versions = append(m.Versions, &hooklinev1.SecretVersion{
+	return marshal(&hooklinev1.ConfigRecord{Kind: &hooklinev1.ConfigRecord_Secret{Secret: m}})
+}
+
+func versionMessages(versions []webhook.SecretVersion) (out []*hooklinev1.SecretVersion) {
+	for _, v := range versions {
+		out = append(out, &hooklinev1.SecretVersion{
 			Number: uint32(v.Number), Sealed: v.Sealed, CreatedAtUnixMs: unixMilli(v.CreatedAt), ExpiresAtUnixMs: unixMilli(v.ExpiresAt),
 		})
 	}
-	return marshal(&hooklinev1.ConfigRecord{Kind: &hooklinev1.ConfigRecord_Secret{Secret: m}})
+	return out
+}
+
+// EncodeSource makes the value of a config record. The versions of its secret stay sealed.
+func EncodeSource(s *webhook.Source) []byte {
+	return marshal(&hooklinev1.ConfigRecord{Kind: &hooklinev1.ConfigRecord_Source{Source: &hooklinev1.Source{
+		Id: s.ID, Tenant: s.Tenant, Name: s.Name, Disabled: s.Disabled, Spec: s.Spec, Versions: versionMessages(s.Versions), Version: s.Version,
+		CreatedAtUnixMs: unixMilli(s.CreatedAt), UpdatedAtUnixMs: unixMilli(s.UpdatedAt),
+	}}})
+}
+
+// EncodeConnection makes the value of a config record.
+func EncodeConnection(c *webhook.Connection) []byte {
+	return marshal(&hooklinev1.ConfigRecord{Kind: &hooklinev1.ConfigRecord_Connection{Connection: &hooklinev1.Connection{
+		Id: c.ID, Tenant: c.Tenant, Aggregator: c.Aggregator, RemoteId: c.RemoteID, ConnectionId: c.ConnectionID, Client: c.Client,
+		Environment: c.Environment, CreatedAtUnixMs: unixMilli(c.CreatedAt),
+	}}})
 }
 
 // EncodeAPIKey makes the value of a config record.
@@ -81,8 +104,8 @@ func EncodeAPIKey(k *webhook.APIKey) []byte {
 	return marshal(&hooklinev1.ConfigRecord{Kind: &hooklinev1.ConfigRecord_ApiKey{ApiKey: m}})
 }
 
-// DecodeConfig reads the value of a config record: a *webhook.Tenant, *webhook.Subscription, *webhook.Secret or
-// *webhook.APIKey.
+// DecodeConfig reads the value of a config record: a *webhook.Tenant, *webhook.Subscription, *webhook.Secret, *webhook.APIKey,
+// *webhook.Source or *webhook.Connection.
 func DecodeConfig(value []byte) (any, error) {
 	record := new(hooklinev1.ConfigRecord)
 	if err := proto.Unmarshal(value, record); err != nil {
@@ -98,6 +121,18 @@ func DecodeConfig(value []byte) (any, error) {
 		return secretFrom(kind.Secret), nil
 	case *hooklinev1.ConfigRecord_ApiKey:
 		return apiKeyFrom(kind.ApiKey)
+	case *hooklinev1.ConfigRecord_Source:
+		m := kind.Source
+		return &webhook.Source{
+			ID: m.GetId(), Tenant: m.GetTenant(), Name: m.GetName(), Disabled: m.GetDisabled(), Spec: m.GetSpec(), Versions: versionsFrom(m.GetVersions()),
+			Version: m.GetVersion(), CreatedAt: fromUnixMilli(m.GetCreatedAtUnixMs()), UpdatedAt: fromUnixMilli(m.GetUpdatedAtUnixMs()),
+		}, nil
+	case *hooklinev1.ConfigRecord_Connection:
+		m := kind.Connection
+		return &webhook.Connection{
+			ID: m.GetId(), Tenant: m.GetTenant(), Aggregator: m.GetAggregator(), RemoteID: m.GetRemoteId(), ConnectionID: m.GetConnectionId(),
+			Client: m.GetClient(), Environment: m.GetEnvironment(), CreatedAt: fromUnixMilli(m.GetCreatedAtUnixMs()),
+		}, nil
 	default:
 		return nil, fmt.Errorf("decode config: unknown kind %T", kind)
 	}
@@ -124,14 +159,19 @@ func secretFrom(m *hooklinev1.Secret) *webhook.Secret {
 	s := &webhook.Secret{
 		ID: m.GetId(), Tenant: m.GetTenant(), Name: m.GetName(), Profile: m.GetProfile(),
 		CreatedAt: fromUnixMilli(m.GetCreatedAtUnixMs()), UpdatedAt: fromUnixMilli(m.GetUpdatedAtUnixMs()),
+		Versions: versionsFrom(m.GetVersions()),
 	}
-	for _, v := range m.GetVersions() {
-		s.Versions = append(s.Versions, webhook.SecretVersion{
+	return s
+}
+
+func versionsFrom(messages []*hooklinev1.SecretVersion) (out []webhook.SecretVersion) {
+	for _, v := range messages {
+		out = append(out, webhook.SecretVersion{
 			Number: int(v.GetNumber()), Sealed: v.GetSealed(),
 			CreatedAt: fromUnixMilli(v.GetCreatedAtUnixMs()), ExpiresAt: fromUnixMilli(v.GetExpiresAtUnixMs()),
 		})
 	}
-	return s
+	return out
 }
 
 func apiKeyFrom(m *hooklinev1.APIKey) (*webhook.APIKey, error) {

@@ -670,6 +670,8 @@ type ConfigRecord struct {
 	//	*ConfigRecord_Subscription
 	//	*ConfigRecord_Secret
 	//	*ConfigRecord_ApiKey
+	//	*ConfigRecord_Source
+	//	*ConfigRecord_Connection
 	Kind          isConfigRecord_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -748,6 +750,24 @@ func (x *ConfigRecord) GetApiKey() *APIKey {
 	return nil
 }
 
+func (x *ConfigRecord) GetSource() *Source {
+	if x != nil {
+		if x, ok := x.Kind.(*ConfigRecord_Source); ok {
+			return x.Source
+		}
+	}
+	return nil
+}
+
+func (x *ConfigRecord) GetConnection() *Connection {
+	if x != nil {
+		if x, ok := x.Kind.(*ConfigRecord_Connection); ok {
+			return x.Connection
+		}
+	}
+	return nil
+}
+
 type isConfigRecord_Kind interface {
 	isConfigRecord_Kind()
 }
@@ -768,6 +788,14 @@ type ConfigRecord_ApiKey struct {
 	ApiKey *APIKey `protobuf:"bytes,4,opt,name=api_key,json=apiKey,proto3,oneof"`
 }
 
+type ConfigRecord_Source struct {
+	Source *Source `protobuf:"bytes,5,opt,name=source,proto3,oneof"`
+}
+
+type ConfigRecord_Connection struct {
+	Connection *Connection `protobuf:"bytes,6,opt,name=connection,proto3,oneof"`
+}
+
 func (*ConfigRecord_Tenant) isConfigRecord_Kind() {}
 
 func (*ConfigRecord_Subscription) isConfigRecord_Kind() {}
@@ -775,6 +803,10 @@ func (*ConfigRecord_Subscription) isConfigRecord_Kind() {}
 func (*ConfigRecord_Secret) isConfigRecord_Kind() {}
 
 func (*ConfigRecord_ApiKey) isConfigRecord_Kind() {}
+
+func (*ConfigRecord_Source) isConfigRecord_Kind() {}
+
+func (*ConfigRecord_Connection) isConfigRecord_Kind() {}
 
 type Tenant struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
@@ -1273,6 +1305,903 @@ func (x *APIKey) GetRevoked() bool {
 	return false
 }
 
+type Source struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Id       string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Tenant   string                 `protobuf:"bytes,2,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	Name     string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	Disabled bool                   `protobuf:"varint,4,opt,name=disabled,proto3" json:"disabled,omitempty"`
+	// JSON.
+	Spec            []byte           `protobuf:"bytes,5,opt,name=spec,proto3" json:"spec,omitempty"`
+	Versions        []*SecretVersion `protobuf:"bytes,6,rep,name=versions,proto3" json:"versions,omitempty"`
+	Version         int64            `protobuf:"varint,7,opt,name=version,proto3" json:"version,omitempty"`
+	CreatedAtUnixMs int64            `protobuf:"varint,8,opt,name=created_at_unix_ms,json=createdAtUnixMs,proto3" json:"created_at_unix_ms,omitempty"`
+	UpdatedAtUnixMs int64            `protobuf:"varint,9,opt,name=updated_at_unix_ms,json=updatedAtUnixMs,proto3" json:"updated_at_unix_ms,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *Source) Reset() {
+	*x = Source{}
+	mi := &file_hookline_v1_hookline_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Source) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Source) ProtoMessage() {}
+
+func (x *Source) ProtoReflect() protoreflect.Message {
+	mi := &file_hookline_v1_hookline_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Source.ProtoReflect.Descriptor instead.
+func (*Source) Descriptor() ([]byte, []int) {
+	return file_hookline_v1_hookline_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Source) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Source) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *Source) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Source) GetDisabled() bool {
+	if x != nil {
+		return x.Disabled
+	}
+	return false
+}
+
+func (x *Source) GetSpec() []byte {
+	if x != nil {
+		return x.Spec
+	}
+	return nil
+}
+
+func (x *Source) GetVersions() []*SecretVersion {
+	if x != nil {
+		return x.Versions
+	}
+	return nil
+}
+
+func (x *Source) GetVersion() int64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *Source) GetCreatedAtUnixMs() int64 {
+	if x != nil {
+		return x.CreatedAtUnixMs
+	}
+	return 0
+}
+
+func (x *Source) GetUpdatedAtUnixMs() int64 {
+	if x != nil {
+		return x.UpdatedAtUnixMs
+	}
+	return 0
+}
+
+type Connection struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Id              string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Tenant          string                 `protobuf:"bytes,2,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	Aggregator      string                 `protobuf:"bytes,3,opt,name=aggregator,proto3" json:"aggregator,omitempty"`
+	RemoteId        string                 `protobuf:"bytes,4,opt,name=remote_id,json=remoteId,proto3" json:"remote_id,omitempty"`
+	ConnectionId    string                 `protobuf:"bytes,5,opt,name=connection_id,json=connectionId,proto3" json:"connection_id,omitempty"`
+	Client          string                 `protobuf:"bytes,6,opt,name=client,proto3" json:"client,omitempty"`
+	Environment     string                 `protobuf:"bytes,7,opt,name=environment,proto3" json:"environment,omitempty"`
+	CreatedAtUnixMs int64                  `protobuf:"varint,8,opt,name=created_at_unix_ms,json=createdAtUnixMs,proto3" json:"created_at_unix_ms,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *Connection) Reset() {
+	*x = Connection{}
+	mi := &file_hookline_v1_hookline_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Connection) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Connection) ProtoMessage() {}
+
+func (x *Connection) ProtoReflect() protoreflect.Message {
+	mi := &file_hookline_v1_hookline_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Connection.ProtoReflect.Descriptor instead.
+func (*Connection) Descriptor() ([]byte, []int) {
+	return file_hookline_v1_hookline_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Connection) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Connection) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *Connection) GetAggregator() string {
+	if x != nil {
+		return x.Aggregator
+	}
+	return ""
+}
+
+func (x *Connection) GetRemoteId() string {
+	if x != nil {
+		return x.RemoteId
+	}
+	return ""
+}
+
+func (x *Connection) GetConnectionId() string {
+	if x != nil {
+		return x.ConnectionId
+	}
+	return ""
+}
+
+func (x *Connection) GetClient() string {
+	if x != nil {
+		return x.Client
+	}
+	return ""
+}
+
+func (x *Connection) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *Connection) GetCreatedAtUnixMs() int64 {
+	if x != nil {
+		return x.CreatedAtUnixMs
+	}
+	return 0
+}
+
+// SourceRequest is the value of source-requests records: what became of one request to a source.
+type SourceRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	RequestId string                 `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	SourceId  string                 `protobuf:"bytes,2,opt,name=source_id,json=sourceId,proto3" json:"source_id,omitempty"`
+	Tenant    string                 `protobuf:"bytes,3,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	AtUnixUs  int64                  `protobuf:"varint,4,opt,name=at_unix_us,json=atUnixUs,proto3" json:"at_unix_us,omitempty"`
+	// accepted, rejected or refused.
+	Outcome    string `protobuf:"bytes,5,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	Reason     string `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	Detail     string `protobuf:"bytes,7,opt,name=detail,proto3" json:"detail,omitempty"`
+	EventId    string `protobuf:"bytes,8,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
+	EventType  string `protobuf:"bytes,9,opt,name=event_type,json=eventType,proto3" json:"event_type,omitempty"`
+	Bytes      int64  `protobuf:"varint,10,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Aggregator string `protobuf:"bytes,11,opt,name=aggregator,proto3" json:"aggregator,omitempty"`
+	RemoteId   string `protobuf:"bytes,12,opt,name=remote_id,json=remoteId,proto3" json:"remote_id,omitempty"`
+	// Where it stands in events.rejected.
+	Partition     int32 `protobuf:"varint,13,opt,name=partition,proto3" json:"partition,omitempty"`
+	Offset        int64 `protobuf:"varint,14,opt,name=offset,proto3" json:"offset,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SourceRequest) Reset() {
+	*x = SourceRequest{}
+	mi := &file_hookline_v1_hookline_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SourceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SourceRequest) ProtoMessage() {}
+
+func (x *SourceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_hookline_v1_hookline_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SourceRequest.ProtoReflect.Descriptor instead.
+func (*SourceRequest) Descriptor() ([]byte, []int) {
+	return file_hookline_v1_hookline_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *SourceRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *SourceRequest) GetSourceId() string {
+	if x != nil {
+		return x.SourceId
+	}
+	return ""
+}
+
+func (x *SourceRequest) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *SourceRequest) GetAtUnixUs() int64 {
+	if x != nil {
+		return x.AtUnixUs
+	}
+	return 0
+}
+
+func (x *SourceRequest) GetOutcome() string {
+	if x != nil {
+		return x.Outcome
+	}
+	return ""
+}
+
+func (x *SourceRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *SourceRequest) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+func (x *SourceRequest) GetEventId() string {
+	if x != nil {
+		return x.EventId
+	}
+	return ""
+}
+
+func (x *SourceRequest) GetEventType() string {
+	if x != nil {
+		return x.EventType
+	}
+	return ""
+}
+
+func (x *SourceRequest) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *SourceRequest) GetAggregator() string {
+	if x != nil {
+		return x.Aggregator
+	}
+	return ""
+}
+
+func (x *SourceRequest) GetRemoteId() string {
+	if x != nil {
+		return x.RemoteId
+	}
+	return ""
+}
+
+func (x *SourceRequest) GetPartition() int32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *SourceRequest) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+// CallbackRecord is the value of callbacks records. A record without a value deletes.
+type CallbackRecord struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Kind:
+	//
+	//	*CallbackRecord_Expectation
+	//	*CallbackRecord_Call
+	//	*CallbackRecord_FollowUp
+	//	*CallbackRecord_Flight
+	//	*CallbackRecord_Ended
+	Kind          isCallbackRecord_Kind `protobuf_oneof:"kind"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallbackRecord) Reset() {
+	*x = CallbackRecord{}
+	mi := &file_hookline_v1_hookline_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallbackRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallbackRecord) ProtoMessage() {}
+
+func (x *CallbackRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_hookline_v1_hookline_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallbackRecord.ProtoReflect.Descriptor instead.
+func (*CallbackRecord) Descriptor() ([]byte, []int) {
+	return file_hookline_v1_hookline_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *CallbackRecord) GetKind() isCallbackRecord_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return nil
+}
+
+func (x *CallbackRecord) GetExpectation() *Expectation {
+	if x != nil {
+		if x, ok := x.Kind.(*CallbackRecord_Expectation); ok {
+			return x.Expectation
+		}
+	}
+	return nil
+}
+
+func (x *CallbackRecord) GetCall() *Call {
+	if x != nil {
+		if x, ok := x.Kind.(*CallbackRecord_Call); ok {
+			return x.Call
+		}
+	}
+	return nil
+}
+
+func (x *CallbackRecord) GetFollowUp() *FollowUp {
+	if x != nil {
+		if x, ok := x.Kind.(*CallbackRecord_FollowUp); ok {
+			return x.FollowUp
+		}
+	}
+	return nil
+}
+
+func (x *CallbackRecord) GetFlight() *Flight {
+	if x != nil {
+		if x, ok := x.Kind.(*CallbackRecord_Flight); ok {
+			return x.Flight
+		}
+	}
+	return nil
+}
+
+func (x *CallbackRecord) GetEnded() *Ended {
+	if x != nil {
+		if x, ok := x.Kind.(*CallbackRecord_Ended); ok {
+			return x.Ended
+		}
+	}
+	return nil
+}
+
+type isCallbackRecord_Kind interface {
+	isCallbackRecord_Kind()
+}
+
+type CallbackRecord_Expectation struct {
+	Expectation *Expectation `protobuf:"bytes,1,opt,name=expectation,proto3,oneof"`
+}
+
+type CallbackRecord_Call struct {
+	Call *Call `protobuf:"bytes,2,opt,name=call,proto3,oneof"`
+}
+
+type CallbackRecord_FollowUp struct {
+	FollowUp *FollowUp `protobuf:"bytes,3,opt,name=follow_up,json=followUp,proto3,oneof"`
+}
+
+type CallbackRecord_Flight struct {
+	Flight *Flight `protobuf:"bytes,4,opt,name=flight,proto3,oneof"`
+}
+
+type CallbackRecord_Ended struct {
+	Ended *Ended `protobuf:"bytes,5,opt,name=ended,proto3,oneof"`
+}
+
+func (*CallbackRecord_Expectation) isCallbackRecord_Kind() {}
+
+func (*CallbackRecord_Call) isCallbackRecord_Kind() {}
+
+func (*CallbackRecord_FollowUp) isCallbackRecord_Kind() {}
+
+func (*CallbackRecord_Flight) isCallbackRecord_Kind() {}
+
+func (*CallbackRecord_Ended) isCallbackRecord_Kind() {}
+
+// Expectation is a delivery that its receiver should call back.
+type Expectation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 16 bytes.
+	DeliveryId     []byte `protobuf:"bytes,1,opt,name=delivery_id,json=deliveryId,proto3" json:"delivery_id,omitempty"`
+	Tenant         string `protobuf:"bytes,2,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	SubscriptionId string `protobuf:"bytes,3,opt,name=subscription_id,json=subscriptionId,proto3" json:"subscription_id,omitempty"`
+	Profile        string `protobuf:"bytes,4,opt,name=profile,proto3" json:"profile,omitempty"`
+	EventId        string `protobuf:"bytes,5,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
+	// SHA-256 of the canonical body.
+	Hash        []byte `protobuf:"bytes,6,opt,name=hash,proto3" json:"hash,omitempty"`
+	UntilUnixMs int64  `protobuf:"varint,7,opt,name=until_unix_ms,json=untilUnixMs,proto3" json:"until_unix_ms,omitempty"`
+	Traceparent string `protobuf:"bytes,8,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
+	Tracestate  string `protobuf:"bytes,9,opt,name=tracestate,proto3" json:"tracestate,omitempty"`
+	// The call that it was matched to; empty before.
+	CallId        string `protobuf:"bytes,10,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Expectation) Reset() {
+	*x = Expectation{}
+	mi := &file_hookline_v1_hookline_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Expectation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Expectation) ProtoMessage() {}
+
+func (x *Expectation) ProtoReflect() protoreflect.Message {
+	mi := &file_hookline_v1_hookline_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Expectation.ProtoReflect.Descriptor instead.
+func (*Expectation) Descriptor() ([]byte, []int) {
+	return file_hookline_v1_hookline_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Expectation) GetDeliveryId() []byte {
+	if x != nil {
+		return x.DeliveryId
+	}
+	return nil
+}
+
+func (x *Expectation) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *Expectation) GetSubscriptionId() string {
+	if x != nil {
+		return x.SubscriptionId
+	}
+	return ""
+}
+
+func (x *Expectation) GetProfile() string {
+	if x != nil {
+		return x.Profile
+	}
+	return ""
+}
+
+func (x *Expectation) GetEventId() string {
+	if x != nil {
+		return x.EventId
+	}
+	return ""
+}
+
+func (x *Expectation) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
+}
+
+func (x *Expectation) GetUntilUnixMs() int64 {
+	if x != nil {
+		return x.UntilUnixMs
+	}
+	return 0
+}
+
+func (x *Expectation) GetTraceparent() string {
+	if x != nil {
+		return x.Traceparent
+	}
+	return ""
+}
+
+func (x *Expectation) GetTracestate() string {
+	if x != nil {
+		return x.Tracestate
+	}
+	return ""
+}
+
+func (x *Expectation) GetCallId() string {
+	if x != nil {
+		return x.CallId
+	}
+	return ""
+}
+
+// Call is a verified callback that has not been matched yet.
+type Call struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	CallId         string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
+	Tenant         string                 `protobuf:"bytes,2,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	SubscriptionId string                 `protobuf:"bytes,3,opt,name=subscription_id,json=subscriptionId,proto3" json:"subscription_id,omitempty"`
+	Profile        string                 `protobuf:"bytes,4,opt,name=profile,proto3" json:"profile,omitempty"`
+	Hash           []byte                 `protobuf:"bytes,5,opt,name=hash,proto3" json:"hash,omitempty"`
+	Body           []byte                 `protobuf:"bytes,6,opt,name=body,proto3" json:"body,omitempty"`
+	AtUnixMs       int64                  `protobuf:"varint,7,opt,name=at_unix_ms,json=atUnixMs,proto3" json:"at_unix_ms,omitempty"`
+	Traceparent    string                 `protobuf:"bytes,8,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Call) Reset() {
+	*x = Call{}
+	mi := &file_hookline_v1_hookline_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Call) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Call) ProtoMessage() {}
+
+func (x *Call) ProtoReflect() protoreflect.Message {
+	mi := &file_hookline_v1_hookline_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Call.ProtoReflect.Descriptor instead.
+func (*Call) Descriptor() ([]byte, []int) {
+	return file_hookline_v1_hookline_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Call) GetCallId() string {
+	if x != nil {
+		return x.CallId
+	}
+	return ""
+}
+
+func (x *Call) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *Call) GetSubscriptionId() string {
+	if x != nil {
+		return x.SubscriptionId
+	}
+	return ""
+}
+
+func (x *Call) GetProfile() string {
+	if x != nil {
+		return x.Profile
+	}
+	return ""
+}
+
+func (x *Call) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
+}
+
+func (x *Call) GetBody() []byte {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
+func (x *Call) GetAtUnixMs() int64 {
+	if x != nil {
+		return x.AtUnixMs
+	}
+	return 0
+}
+
+func (x *Call) GetTraceparent() string {
+	if x != nil {
+		return x.Traceparent
+	}
+	return ""
+}
+
+// FollowUp is an event that waits for those before it.
+type FollowUp struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Event *Event                 `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
+	// 16 bytes: the delivery that was called back.
+	DeliveryId    []byte `protobuf:"bytes,2,opt,name=delivery_id,json=deliveryId,proto3" json:"delivery_id,omitempty"`
+	AtUnixMs      int64  `protobuf:"varint,3,opt,name=at_unix_ms,json=atUnixMs,proto3" json:"at_unix_ms,omitempty"`
+	Traceparent   string `protobuf:"bytes,4,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
+	Tracestate    string `protobuf:"bytes,5,opt,name=tracestate,proto3" json:"tracestate,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FollowUp) Reset() {
+	*x = FollowUp{}
+	mi := &file_hookline_v1_hookline_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FollowUp) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FollowUp) ProtoMessage() {}
+
+func (x *FollowUp) ProtoReflect() protoreflect.Message {
+	mi := &file_hookline_v1_hookline_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FollowUp.ProtoReflect.Descriptor instead.
+func (*FollowUp) Descriptor() ([]byte, []int) {
+	return file_hookline_v1_hookline_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *FollowUp) GetEvent() *Event {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
+func (x *FollowUp) GetDeliveryId() []byte {
+	if x != nil {
+		return x.DeliveryId
+	}
+	return nil
+}
+
+func (x *FollowUp) GetAtUnixMs() int64 {
+	if x != nil {
+		return x.AtUnixMs
+	}
+	return 0
+}
+
+func (x *FollowUp) GetTraceparent() string {
+	if x != nil {
+		return x.Traceparent
+	}
+	return ""
+}
+
+func (x *FollowUp) GetTracestate() string {
+	if x != nil {
+		return x.Tracestate
+	}
+	return ""
+}
+
+// Flight is the follow-up of a connection that is being delivered.
+type Flight struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	EventId string                 `protobuf:"bytes,1,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
+	// 16 bytes each: the deliveries that have not ended.
+	DeliveryIds   [][]byte `protobuf:"bytes,2,rep,name=delivery_ids,json=deliveryIds,proto3" json:"delivery_ids,omitempty"`
+	SinceUnixMs   int64    `protobuf:"varint,3,opt,name=since_unix_ms,json=sinceUnixMs,proto3" json:"since_unix_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Flight) Reset() {
+	*x = Flight{}
+	mi := &file_hookline_v1_hookline_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Flight) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Flight) ProtoMessage() {}
+
+func (x *Flight) ProtoReflect() protoreflect.Message {
+	mi := &file_hookline_v1_hookline_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Flight.ProtoReflect.Descriptor instead.
+func (*Flight) Descriptor() ([]byte, []int) {
+	return file_hookline_v1_hookline_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Flight) GetEventId() string {
+	if x != nil {
+		return x.EventId
+	}
+	return ""
+}
+
+func (x *Flight) GetDeliveryIds() [][]byte {
+	if x != nil {
+		return x.DeliveryIds
+	}
+	return nil
+}
+
+func (x *Flight) GetSinceUnixMs() int64 {
+	if x != nil {
+		return x.SinceUnixMs
+	}
+	return 0
+}
+
+// Ended says that a delivery has its last status.
+type Ended struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	AtUnixMs      int64                  `protobuf:"varint,1,opt,name=at_unix_ms,json=atUnixMs,proto3" json:"at_unix_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Ended) Reset() {
+	*x = Ended{}
+	mi := &file_hookline_v1_hookline_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ended) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ended) ProtoMessage() {}
+
+func (x *Ended) ProtoReflect() protoreflect.Message {
+	mi := &file_hookline_v1_hookline_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ended.ProtoReflect.Descriptor instead.
+func (*Ended) Descriptor() ([]byte, []int) {
+	return file_hookline_v1_hookline_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Ended) GetAtUnixMs() int64 {
+	if x != nil {
+		return x.AtUnixMs
+	}
+	return 0
+}
+
 var File_hookline_v1_hookline_proto protoreflect.FileDescriptor
 
 const file_hookline_v1_hookline_proto_rawDesc = "" +
@@ -1358,12 +2287,16 @@ const file_hookline_v1_hookline_proto_rawDesc = "" +
 	"\x17next_attempt_at_unix_ms\x18\x1b \x01(\x03R\x13nextAttemptAtUnixMs\x121\n" +
 	"\x14disable_subscription\x18\x1c \x01(\bR\x13disableSubscription\x12 \n" +
 	"\vtraceparent\x18\x1d \x01(\tR\vtraceparent\x12\x1c\n" +
-	"\tuncounted\x18\x1e \x01(\bR\tuncounted\"\xe5\x01\n" +
+	"\tuncounted\x18\x1e \x01(\bR\tuncounted\"\xcf\x02\n" +
 	"\fConfigRecord\x12-\n" +
 	"\x06tenant\x18\x01 \x01(\v2\x13.hookline.v1.TenantH\x00R\x06tenant\x12?\n" +
 	"\fsubscription\x18\x02 \x01(\v2\x19.hookline.v1.SubscriptionH\x00R\fsubscription\x12-\n" +
 	"\x06secret\x18\x03 \x01(\v2\x13.hookline.v1.SecretH\x00R\x06secret\x12.\n" +
-	"\aapi_key\x18\x04 \x01(\v2\x13.hookline.v1.APIKeyH\x00R\x06apiKeyB\x06\n" +
+	"\aapi_key\x18\x04 \x01(\v2\x13.hookline.v1.APIKeyH\x00R\x06apiKey\x12-\n" +
+	"\x06source\x18\x05 \x01(\v2\x13.hookline.v1.SourceH\x00R\x06source\x129\n" +
+	"\n" +
+	"connection\x18\x06 \x01(\v2\x17.hookline.v1.ConnectionH\x00R\n" +
+	"connectionB\x06\n" +
 	"\x04kind\"\x82\x01\n" +
 	"\x06Tenant\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
@@ -1411,7 +2344,99 @@ const file_hookline_v1_hookline_proto_rawDesc = "" +
 	"\vpermissions\x18\x05 \x03(\tR\vpermissions\x12+\n" +
 	"\x12created_at_unix_ms\x18\x06 \x01(\x03R\x0fcreatedAtUnixMs\x12+\n" +
 	"\x12expires_at_unix_ms\x18\a \x01(\x03R\x0fexpiresAtUnixMs\x12\x18\n" +
-	"\arevoked\x18\b \x01(\bR\arevokedB;Z9github.com/hookline/hookline/proto/hookline/v1;hooklinev1b\x06proto3"
+	"\arevoked\x18\b \x01(\bR\arevoked\"\xa0\x02\n" +
+	"\x06Source\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
+	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x1a\n" +
+	"\bdisabled\x18\x04 \x01(\bR\bdisabled\x12\x12\n" +
+	"\x04spec\x18\x05 \x01(\fR\x04spec\x126\n" +
+	"\bversions\x18\x06 \x03(\v2\x1a.hookline.v1.SecretVersionR\bversions\x12\x18\n" +
+	"\aversion\x18\a \x01(\x03R\aversion\x12+\n" +
+	"\x12created_at_unix_ms\x18\b \x01(\x03R\x0fcreatedAtUnixMs\x12+\n" +
+	"\x12updated_at_unix_ms\x18\t \x01(\x03R\x0fupdatedAtUnixMs\"\xfd\x01\n" +
+	"\n" +
+	"Connection\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
+	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x1e\n" +
+	"\n" +
+	"aggregator\x18\x03 \x01(\tR\n" +
+	"aggregator\x12\x1b\n" +
+	"\tremote_id\x18\x04 \x01(\tR\bremoteId\x12#\n" +
+	"\rconnection_id\x18\x05 \x01(\tR\fconnectionId\x12\x16\n" +
+	"\x06client\x18\x06 \x01(\tR\x06client\x12 \n" +
+	"\venvironment\x18\a \x01(\tR\venvironment\x12+\n" +
+	"\x12created_at_unix_ms\x18\b \x01(\x03R\x0fcreatedAtUnixMs\"\x8e\x03\n" +
+	"\rSourceRequest\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x01 \x01(\tR\trequestId\x12\x1b\n" +
+	"\tsource_id\x18\x02 \x01(\tR\bsourceId\x12\x16\n" +
+	"\x06tenant\x18\x03 \x01(\tR\x06tenant\x12\x1c\n" +
+	"\n" +
+	"at_unix_us\x18\x04 \x01(\x03R\batUnixUs\x12\x18\n" +
+	"\aoutcome\x18\x05 \x01(\tR\aoutcome\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\x12\x16\n" +
+	"\x06detail\x18\a \x01(\tR\x06detail\x12\x19\n" +
+	"\bevent_id\x18\b \x01(\tR\aeventId\x12\x1d\n" +
+	"\n" +
+	"event_type\x18\t \x01(\tR\teventType\x12\x14\n" +
+	"\x05bytes\x18\n" +
+	" \x01(\x03R\x05bytes\x12\x1e\n" +
+	"\n" +
+	"aggregator\x18\v \x01(\tR\n" +
+	"aggregator\x12\x1b\n" +
+	"\tremote_id\x18\f \x01(\tR\bremoteId\x12\x1c\n" +
+	"\tpartition\x18\r \x01(\x05R\tpartition\x12\x16\n" +
+	"\x06offset\x18\x0e \x01(\x03R\x06offset\"\x90\x02\n" +
+	"\x0eCallbackRecord\x12<\n" +
+	"\vexpectation\x18\x01 \x01(\v2\x18.hookline.v1.ExpectationH\x00R\vexpectation\x12'\n" +
+	"\x04call\x18\x02 \x01(\v2\x11.hookline.v1.CallH\x00R\x04call\x124\n" +
+	"\tfollow_up\x18\x03 \x01(\v2\x15.hookline.v1.FollowUpH\x00R\bfollowUp\x12-\n" +
+	"\x06flight\x18\x04 \x01(\v2\x13.hookline.v1.FlightH\x00R\x06flight\x12*\n" +
+	"\x05ended\x18\x05 \x01(\v2\x12.hookline.v1.EndedH\x00R\x05endedB\x06\n" +
+	"\x04kind\"\xb7\x02\n" +
+	"\vExpectation\x12\x1f\n" +
+	"\vdelivery_id\x18\x01 \x01(\fR\n" +
+	"deliveryId\x12\x16\n" +
+	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12'\n" +
+	"\x0fsubscription_id\x18\x03 \x01(\tR\x0esubscriptionId\x12\x18\n" +
+	"\aprofile\x18\x04 \x01(\tR\aprofile\x12\x19\n" +
+	"\bevent_id\x18\x05 \x01(\tR\aeventId\x12\x12\n" +
+	"\x04hash\x18\x06 \x01(\fR\x04hash\x12\"\n" +
+	"\runtil_unix_ms\x18\a \x01(\x03R\vuntilUnixMs\x12 \n" +
+	"\vtraceparent\x18\b \x01(\tR\vtraceparent\x12\x1e\n" +
+	"\n" +
+	"tracestate\x18\t \x01(\tR\n" +
+	"tracestate\x12\x17\n" +
+	"\acall_id\x18\n" +
+	" \x01(\tR\x06callId\"\xe2\x01\n" +
+	"\x04Call\x12\x17\n" +
+	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x16\n" +
+	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12'\n" +
+	"\x0fsubscription_id\x18\x03 \x01(\tR\x0esubscriptionId\x12\x18\n" +
+	"\aprofile\x18\x04 \x01(\tR\aprofile\x12\x12\n" +
+	"\x04hash\x18\x05 \x01(\fR\x04hash\x12\x12\n" +
+	"\x04body\x18\x06 \x01(\fR\x04body\x12\x1c\n" +
+	"\n" +
+	"at_unix_ms\x18\a \x01(\x03R\batUnixMs\x12 \n" +
+	"\vtraceparent\x18\b \x01(\tR\vtraceparent\"\xb5\x01\n" +
+	"\bFollowUp\x12(\n" +
+	"\x05event\x18\x01 \x01(\v2\x12.hookline.v1.EventR\x05event\x12\x1f\n" +
+	"\vdelivery_id\x18\x02 \x01(\fR\n" +
+	"deliveryId\x12\x1c\n" +
+	"\n" +
+	"at_unix_ms\x18\x03 \x01(\x03R\batUnixMs\x12 \n" +
+	"\vtraceparent\x18\x04 \x01(\tR\vtraceparent\x12\x1e\n" +
+	"\n" +
+	"tracestate\x18\x05 \x01(\tR\n" +
+	"tracestate\"j\n" +
+	"\x06Flight\x12\x19\n" +
+	"\bevent_id\x18\x01 \x01(\tR\aeventId\x12!\n" +
+	"\fdelivery_ids\x18\x02 \x03(\fR\vdeliveryIds\x12\"\n" +
+	"\rsince_unix_ms\x18\x03 \x01(\x03R\vsinceUnixMs\"%\n" +
+	"\x05Ended\x12\x1c\n" +
+	"\n" +
+	"at_unix_ms\x18\x01 \x01(\x03R\batUnixMsB;Z9github.com/hookline/hookline/proto/hookline/v1;hooklinev1b\x06proto3"
 
 var (
 	file_hookline_v1_hookline_proto_rawDescOnce sync.Once
@@ -1425,7 +2450,7 @@ func file_hookline_v1_hookline_proto_rawDescGZIP() []byte {
 	return file_hookline_v1_hookline_proto_rawDescData
 }
 
-var file_hookline_v1_hookline_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_hookline_v1_hookline_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_hookline_v1_hookline_proto_goTypes = []any{
 	(*Event)(nil),                 // 0: hookline.v1.Event
 	(*Delivery)(nil),              // 1: hookline.v1.Delivery
@@ -1437,22 +2462,40 @@ var file_hookline_v1_hookline_proto_goTypes = []any{
 	(*Secret)(nil),                // 7: hookline.v1.Secret
 	(*SecretVersion)(nil),         // 8: hookline.v1.SecretVersion
 	(*APIKey)(nil),                // 9: hookline.v1.APIKey
-	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
+	(*Source)(nil),                // 10: hookline.v1.Source
+	(*Connection)(nil),            // 11: hookline.v1.Connection
+	(*SourceRequest)(nil),         // 12: hookline.v1.SourceRequest
+	(*CallbackRecord)(nil),        // 13: hookline.v1.CallbackRecord
+	(*Expectation)(nil),           // 14: hookline.v1.Expectation
+	(*Call)(nil),                  // 15: hookline.v1.Call
+	(*FollowUp)(nil),              // 16: hookline.v1.FollowUp
+	(*Flight)(nil),                // 17: hookline.v1.Flight
+	(*Ended)(nil),                 // 18: hookline.v1.Ended
+	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
 }
 var file_hookline_v1_hookline_proto_depIdxs = []int32{
-	10, // 0: hookline.v1.Event.event_timestamp:type_name -> google.protobuf.Timestamp
+	19, // 0: hookline.v1.Event.event_timestamp:type_name -> google.protobuf.Timestamp
 	0,  // 1: hookline.v1.Delivery.event:type_name -> hookline.v1.Event
 	2,  // 2: hookline.v1.Delivery.last_response:type_name -> hookline.v1.LastResponse
 	5,  // 3: hookline.v1.ConfigRecord.tenant:type_name -> hookline.v1.Tenant
 	6,  // 4: hookline.v1.ConfigRecord.subscription:type_name -> hookline.v1.Subscription
 	7,  // 5: hookline.v1.ConfigRecord.secret:type_name -> hookline.v1.Secret
 	9,  // 6: hookline.v1.ConfigRecord.api_key:type_name -> hookline.v1.APIKey
-	8,  // 7: hookline.v1.Secret.versions:type_name -> hookline.v1.SecretVersion
-	8,  // [8:8] is the sub-list for method output_type
-	8,  // [8:8] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	10, // 7: hookline.v1.ConfigRecord.source:type_name -> hookline.v1.Source
+	11, // 8: hookline.v1.ConfigRecord.connection:type_name -> hookline.v1.Connection
+	8,  // 9: hookline.v1.Secret.versions:type_name -> hookline.v1.SecretVersion
+	8,  // 10: hookline.v1.Source.versions:type_name -> hookline.v1.SecretVersion
+	14, // 11: hookline.v1.CallbackRecord.expectation:type_name -> hookline.v1.Expectation
+	15, // 12: hookline.v1.CallbackRecord.call:type_name -> hookline.v1.Call
+	16, // 13: hookline.v1.CallbackRecord.follow_up:type_name -> hookline.v1.FollowUp
+	17, // 14: hookline.v1.CallbackRecord.flight:type_name -> hookline.v1.Flight
+	18, // 15: hookline.v1.CallbackRecord.ended:type_name -> hookline.v1.Ended
+	0,  // 16: hookline.v1.FollowUp.event:type_name -> hookline.v1.Event
+	17, // [17:17] is the sub-list for method output_type
+	17, // [17:17] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_hookline_v1_hookline_proto_init() }
@@ -1465,6 +2508,15 @@ func file_hookline_v1_hookline_proto_init() {
 		(*ConfigRecord_Subscription)(nil),
 		(*ConfigRecord_Secret)(nil),
 		(*ConfigRecord_ApiKey)(nil),
+		(*ConfigRecord_Source)(nil),
+		(*ConfigRecord_Connection)(nil),
+	}
+	file_hookline_v1_hookline_proto_msgTypes[13].OneofWrappers = []any{
+		(*CallbackRecord_Expectation)(nil),
+		(*CallbackRecord_Call)(nil),
+		(*CallbackRecord_FollowUp)(nil),
+		(*CallbackRecord_Flight)(nil),
+		(*CallbackRecord_Ended)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1472,7 +2524,7 @@ func file_hookline_v1_hookline_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hookline_v1_hookline_proto_rawDesc), len(file_hookline_v1_hookline_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
