@@ -54,6 +54,7 @@ type Store interface {
 
 	replays
 	retries
+	sources
 }
 
 // Run runs the suite. The function opens a store with an empty, migrated database, and closes it when the test ends.
@@ -87,6 +88,10 @@ func RunIn(t *testing.T, inside func(t *testing.T, f func(t *testing.T)), open f
 		{"ARepeatedRequestGetsItsAnswerAndAnotherIsRefused", repeatedRequests},
 		{"AnAnswerIsKeptWithTheChangeOrNotAtAll", answersComeWithTheChange},
 		{"OneOfManyEqualRequestsRuns", oneOfManyRuns},
+
+		{"ASourceComesBackAsItWasCreated", sourceRoundTrip},
+		{"ASourceIsChangedOrLeftAsItIs", sourceUpdates},
+		{"AConnectionIsFoundByWhatItsAggregatorCallsIt", connectionRoundTrip},
 
 		{"ADeliveryComesBackAsItWasRecorded", deliveryRoundTrip},
 		{"AnAttemptComesBackAsItWasRecorded", attemptRoundTrip},
