@@ -47,6 +47,7 @@ func (s *Service) assemble() error {
 	s.registerExplain(a)
 	s.registerDryRun(a)
 	s.registerReplays(a)
+	s.registerRetries(a)
 	s.registerKeys(a)
 	s.registerTenants(a)
 	s.registerChanges(a)

@@ -28,6 +28,7 @@ type Store interface {
 	EventLog
 	ReplayKeeper
 	ReplayExecutor
+	Retries
 }
 
 // Tenants keeps the tenants.
