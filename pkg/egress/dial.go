@@ -18,20 +18,22 @@ func (g *Guard) dialName(ctx context.Context, network, address string) (net.Conn
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	took := phasesOf(ctx)
-	addrs, err := []netip.Addr(nil), error(nil)
-	if literal, notOne := netip.ParseAddr(host); notOne == nil {
-		addrs = []netip.Addr{literal}
-	} else {
-		began := time.Now()
-		addrs, err = g.names.resolve(ctx, host)
-		took.note(phaseDNS, time.Since(began))
-	}
+	addrs, err := g.addressesOf(ctx, host, took)
 	if err != nil {
 		return nil, &net.OpError{Op: "dial", Net: network, Err: asNameError(err, host)}
 	}
 	began := time.Now()
 	defer func() { took.note(phaseConnect, time.Since(began)) }()
 	return g.dialFirst(ctx, network, addrs, port)
+}
+
+func (g *Guard) addressesOf(ctx context.Context, host string, took *phases) ([]netip.Addr, error) {
+	if literal, err := netip.ParseAddr(host); err == nil {
+		return []netip.Addr{literal}, nil
+	}
+	began := time.Now()
+	defer func() { took.note(phaseDNS, time.Since(began)) }()
+	return g.names.resolve(ctx, host)
 }
 
 // asNameError keeps a resolver that does not answer in time apart from a receiver that does not.

@@ -166,8 +166,8 @@ func TestABreakersPauseDoublesWithEveryProbeThatFails(t *testing.T) {
 	var b breaker
 	now := time.UnixMilli(0)
 	b.outage(&now, breakAfter, time.Second)
-	for _, pause := range []time.Duration{5, 10, 20, 40, 60, 60} {
-		pause *= time.Second
+	for _, seconds := range []int{5, 10, 20, 40, 60, 60} {
+		pause := time.Duration(seconds) * time.Second
 		if b.state(now.Add(pause-1)) != breakerOpen || b.state(now.Add(pause)) != breakerProbing {
 			t.Fatalf("no probe after exactly %v", pause)
 		}
