@@ -63,6 +63,7 @@ func (s *Service) assemble() error {
 		w.Header().Set("Content-Type", "application/openapi+json")
 		_, _ = w.Write(s.spec)
 	})
+	mux.HandleFunc("GET "+DocsPath, serveDocs)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { s.unrouted(mux, w, r) })
 	s.handler = s.guard(mux)
 	return nil
