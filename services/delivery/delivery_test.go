@@ -41,6 +41,29 @@ func (f receiver) RoundTrip(r *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader("seen"))}, nil
 }
 
+// busy answers like a receiver that asks for less.
+type busy struct {
+	status     int
+	retryAfter string
+}
+
+func (b busy) RoundTrip(*http.Request) (*http.Response, error) {
+	return &http.Response{StatusCode: b.status, Header: http.Header{"Retry-After": {b.retryAfter}}, Body: http.NoBody}, nil
+}
+
+// heard notes every request.
+type heard struct {
+	*world
+	answer http.RoundTripper
+}
+
+func (h heard) RoundTrip(r *http.Request) (*http.Response, error) {
+	h.mu.Lock()
+	h.requests = append(h.requests, r)
+	h.mu.Unlock()
+	return h.answer.RoundTrip(r)
+}
+
 // world is a Kafka with configuration, in which workers run. It lives in a synctest bubble.
 type world struct {
 	*testing.T
@@ -87,18 +110,13 @@ func inWorld(t *testing.T, test func(t *testing.T, w *world)) {
 }
 
 // start runs a worker until the returned stop is called; stop returns when it has ended.
-func (w *world) start(cfg Config, answer receiver) (stop func()) {
+func (w *world) start(cfg Config, answer http.RoundTripper) (stop func()) {
 	ctx, cancel := context.WithCancel(w.Context())
 	applied := snapshot.New(snapshot.Deps{Kafka: w.cluster, Log: slog.New(slog.DiscardHandler), Metrics: w.metrics})
 	service, err := New(cfg, Deps{
 		Log: slog.New(slog.DiscardHandler), Metrics: w.metrics, Tracer: nooptrace.NewTracerProvider().Tracer(""),
 		Health: health.New(), Kafka: w.cluster, Snapshot: applied, Profiles: profile.Builtin(), Keys: w.keys,
-		Transport: receiver(func(r *http.Request) (int, error) {
-			w.mu.Lock()
-			w.requests = append(w.requests, r)
-			w.mu.Unlock()
-			return answer(r)
-		}),
+		Transport: heard{w, answer},
 	})
 	if err != nil {
 		w.Fatal(err)
@@ -292,6 +310,81 @@ func TestARetryableFailureGoesToRetriesWithTheNextTrip(t *testing.T) {
 	})
 }
 
+func TestRetryAfterSlowsTheEndpointAndIsNotHeldAgainstIt(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.subscribe("s1", nil)
+		w.deliver("s1", 1)
+		stop := w.start(testConfig(), busy{503, "40"})
+		settle(3 * time.Second)
+		w.deliver("s1", 2, 3)
+		settle(3 * time.Second)
+		stop()
+		attempts := w.attempts()
+		if len(attempts) != 1 || !attempts[0].Outcome.Uncounted || attempts[0].Outcome.Status != webhook.Pending {
+			t.Fatalf("attempts %+v, want one that is not counted, and no second try", attempts)
+		}
+		reasons := map[webhook.Reason]int{}
+		for _, r := range w.retries() {
+			reasons[r.Reason]++
+			if r.Delay < 30*time.Second || r.Reason == webhook.ReasonRate && r.Delivery.Attempts != 0 {
+				t.Errorf("retry %+v", r)
+			}
+		}
+		if reasons[webhook.ReasonRate] != 2 || reasons[webhook.ReasonHTTPStatus] != 1 {
+			t.Errorf("reasons %v", reasons)
+		}
+	})
+}
+
+func TestAnEndpointThatIsDownIsProbedAndTheRestWaitsWithoutAnAttempt(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.subscribe("s1", func(s *webhook.Subscription) { s.Overrides.MicroRetry = &webhook.MicroRetry{Attempts: 1} })
+		stop := w.start(testConfig(), receiver(func(*http.Request) (int, error) { return 0, errors.New("no route") }))
+		for n := range 60 {
+			w.deliver("s1", n)
+			settle(time.Second)
+		}
+		stop()
+		if n := w.sent(); n < breakAfter || n > breakAfter+6 {
+			t.Errorf("%d requests in a minute to an endpoint that is down", n)
+		}
+		waiting := 0
+		for _, r := range w.retries() {
+			if r.Reason == webhook.ReasonBreaker && r.Delivery.Attempts == 0 {
+				waiting++
+			}
+		}
+		if waiting+w.sent() != 60 {
+			t.Errorf("%d requests and %d put back by the breaker, of 60", w.sent(), waiting)
+		}
+	})
+}
+
+func TestARateBoundsRequestsAndNotAttempts(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.subscribe("s1", func(s *webhook.Subscription) { s.Overrides.Rate = &webhook.Rate{PerSecond: 2} })
+		stop := w.start(testConfig(), always(200))
+		w.deliver("s1", 0)
+		settle(2 * time.Second)
+		for n := range 50 {
+			w.deliver("s1", n+1)
+		}
+		settle(10 * time.Second)
+		stop()
+		if n := w.sent() - 1; n < 4 || n > 7 {
+			t.Errorf("%d requests, want what two a second make of two seconds", n)
+		}
+		for _, r := range w.retries() {
+			if r.Reason != webhook.ReasonRate || r.Delivery.Attempts != 0 || r.Delivery.Trip != 1 {
+				t.Errorf("retry %+v", r)
+			}
+		}
+		if left := 51 - w.sent() - len(w.retries()); left != 0 {
+			t.Errorf("%d deliveries neither sent nor put back", left)
+		}
+	})
+}
+
 func TestANonRetryableStatusEndsAsADeadLetter(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.subscribe("s1", nil)
@@ -364,7 +457,7 @@ func TestAStopLetsTheRequestUnderWayFinishAndBeginsNothing(t *testing.T) {
 			w.deliver("s1", n)
 		}
 		// Before the first measure nothing is deferred.
-		slow := func(r *http.Request) (int, error) { time.Sleep(5 * time.Second); return 200, nil }
+		slow := receiver(func(*http.Request) (int, error) { time.Sleep(5 * time.Second); return 200, nil })
 		stop := w.start(testConfig(), slow)
 		settle(400 * time.Millisecond)
 		begun := w.sent()
@@ -396,13 +489,13 @@ func TestAKilledWorkerLosesNothingAndRepeatsOnlyWhatWasUnderWay(t *testing.T) {
 		for n := range 50 {
 			w.deliver("s1", n)
 		}
-		hang := func(r *http.Request) (int, error) {
+		hang := receiver(func(r *http.Request) (int, error) {
 			if strings.HasPrefix(r.URL.Host, "hangs") {
 				<-r.Context().Done()
 				return 0, r.Context().Err()
 			}
 			return 200, nil
-		}
+		})
 		killed := testConfig()
 		killed.DrainTimeout = 0
 		stop := w.start(killed, hang)
@@ -454,10 +547,10 @@ func TestAPanicEndsTheDeliveryNotTheWorker(t *testing.T) {
 		w.subscribe("s1", nil)
 		w.deliver("s1", 1, 2)
 		var first sync.Once
-		stop := w.start(testConfig(), func(*http.Request) (int, error) {
+		stop := w.start(testConfig(), receiver(func(*http.Request) (int, error) {
 			first.Do(func() { panic("a defect") })
 			return 200, nil
-		})
+		}))
 		settle(5 * time.Second)
 		stop()
 		statuses := map[webhook.Status]int{}
@@ -474,13 +567,13 @@ func TestAnEndpointThatHangsDoesNotHoldTheOthers(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.subscribe("s1", nil)
 		w.subscribe("hangs", nil)
-		stop := w.start(testConfig(), func(r *http.Request) (int, error) {
+		stop := w.start(testConfig(), receiver(func(r *http.Request) (int, error) {
 			if strings.HasPrefix(r.URL.Host, "hangs") {
 				<-r.Context().Done()
 				return 0, r.Context().Err()
 			}
 			return 200, nil
-		})
+		}))
 		settle(5 * time.Second)
 		for n := range 1500 {
 			w.deliver("hangs", n)
@@ -523,7 +616,7 @@ func TestANetworkErrorIsRecordedWithItsClass(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.subscribe("s1", nil)
 		w.deliver("s1", 1)
-		stop := w.start(testConfig(), func(*http.Request) (int, error) { return 0, errors.New("read: connection reset by peer: EOF") })
+		stop := w.start(testConfig(), receiver(func(*http.Request) (int, error) { return 0, errors.New("read: connection reset by peer: EOF") }))
 		settle(5 * time.Second)
 		stop()
 		for _, a := range w.attempts() {
