@@ -32,7 +32,7 @@ func writeAttempts(ctx context.Context, conn *pgx.Conn, b *store.Batch) error {
 	}
 	slices.SortFunc(order, func(x, y *webhook.Attempt) int { return bytes.Compare(x.ID[:], y.ID[:]) })
 	order = slices.CompactFunc(order, func(x, y *webhook.Attempt) bool { return x.ID == y.ID })
-	r := newRows()
+	r := newRows(len(order), 640)
 	for _, a := range order {
 		r.attempt(a)
 	}
@@ -108,9 +108,9 @@ func writeEvents(ctx context.Context, conn *pgx.Conn, b *store.Batch) error {
 	for i := range b.Events {
 		order[i] = &b.Events[i]
 	}
-	slices.SortStableFunc(order, compareEvents)
+	slices.SortFunc(order, compareEvents)
 	order = slices.CompactFunc(order, func(x, y *webhook.Event) bool { return compareEvents(x, y) == 0 })
-	r := newRows()
+	r := newRows(len(order), 1024)
 	for _, e := range order {
 		r.event(e)
 	}

@@ -17,7 +17,10 @@ import (
 // https://www.postgresql.org/docs/current/sql-copy.html, Binary Format
 type rows struct{ b []byte }
 
-func newRows() *rows { return &rows{b: append([]byte(nil), copyHead...)} }
+// newRows makes room for so many rows of a usual size.
+func newRows(n, size int) *rows {
+	return &rows{b: append(make([]byte, 0, len(copyHead)+n*size), copyHead...)}
+}
 
 var (
 	copyHead = []byte("PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00")

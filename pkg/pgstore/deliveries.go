@@ -15,23 +15,18 @@ import (
 )
 
 var (
-	// rowOf is the row that a record s belongs to: see store.Delivery for the rule. A new delivery is looked for in the few partitions
-	// since SameRow before it, and a redelivery in all.
-	rowOf = fmt.Sprintf(`FROM deliveries d WHERE d.id = s.id
-		AND d.created_at >= CASE WHEN s.generation > 0 THEN '-infinity' ELSE s.created_at - interval '%[1]d seconds' END
-		AND (d.generation > 0 OR s.generation > 0 OR d.created_at <= s.created_at + interval '%[1]d seconds')
-		ORDER BY greatest(d.created_at - s.created_at, s.created_at - d.created_at), d.created_at LIMIT 1`, int(store.SameRow.Seconds()))
+	// knownRows are the rows that records may belong to, of which store.Delivery's rule picks one.
+	knownRows = `SELECT ` + sqlstore.DeliveryColumns + ` FROM deliveries WHERE id = ANY($1::uuid[]) AND created_at >= $2`
 
-	// knownRows are the rows of those records that have one.
-	knownRows = `SELECT (s.n - 1)::integer, d.* FROM unnest($1::uuid[], $2::timestamptz[], $3::bigint[]) WITH ORDINALITY AS s (id, created_at, generation, n)
-		CROSS JOIN LATERAL (SELECT ` + sqlstore.DeliveryColumns + ` ` + rowOf + `) d`
-
-	// findRows says for every staged delivery in which partition its row is: row_at. How many rows are younger than their staged
-	// delivery is the result.
-	findRows = `WITH found AS (
-		UPDATE stage_deliveries s SET row_at = coalesce((SELECT d.created_at ` + rowOf + `), s.created_at)
+	// findRows says for every staged delivery in which partition its row is: row_at. A new delivery is looked for in the few partitions
+	// since SameRow before it, and a redelivery in all. How many rows are younger than their staged delivery is the result.
+	findRows = fmt.Sprintf(`WITH found AS (
+		UPDATE stage_deliveries s SET row_at = coalesce((SELECT d.created_at FROM deliveries d WHERE d.id = s.id
+			AND d.created_at >= CASE WHEN s.generation > 0 THEN '-infinity' ELSE s.created_at - interval '%[1]d seconds' END
+			AND (d.generation > 0 OR s.generation > 0 OR d.created_at <= s.created_at + interval '%[1]d seconds')
+			ORDER BY greatest(d.created_at - s.created_at, s.created_at - d.created_at), d.created_at LIMIT 1), s.created_at)
 		RETURNING s.row_at > s.created_at AS younger)
-		SELECT count(*) FROM found WHERE younger`
+		SELECT count(*) FROM found WHERE younger`, int(store.SameRow.Seconds()))
 
 	// moveRows makes those rows as old as their delivery, which moves them to another partition if need be. It is
 	// rare: a record of a later production of an event was read before one of an earlier.
@@ -67,16 +62,14 @@ func mergeDeliveries(ctx context.Context, conn *pgx.Conn, deliveries []store.Del
 		return err
 	}
 	var changed []*store.Delivery
-	fresh, unknown := newRows(), make([]*store.Delivery, 0, len(deliveries))
+	fresh, unknown := newRows(len(deliveries), 320), make([]*store.Delivery, 0, len(deliveries))
 	for i := range deliveries {
 		d := &deliveries[i]
-		row, found := known[i]
-		if !found {
+		switch row := d.Nearest(known[d.ID]); {
+		case row == nil:
 			unknown = append(unknown, d)
 			fresh.delivery(d)
-			continue
-		}
-		if changes(row, d) {
+		case changes(*row, d):
 			changed = append(changed, d)
 		}
 	}
@@ -99,27 +92,45 @@ func changes(row store.Delivery, d *store.Delivery) bool {
 	return merged != row
 }
 
-// known are the rows that deliveries have already, by the index of the delivery.
-func known(ctx context.Context, conn *pgx.Conn, deliveries []store.Delivery) (map[int]store.Delivery, error) {
-	ids, created, generations := make([]uuid.UUID, len(deliveries)), make([]time.Time, len(deliveries)), make([]int64, len(deliveries))
+// known are the rows that deliveries may belong to, by id: for new ones those that are not much older, for redeliveries all.
+func known(ctx context.Context, conn *pgx.Conn, deliveries []store.Delivery) (map[uuid.UUID][]store.Delivery, error) {
+	rows := map[uuid.UUID][]store.Delivery{}
+	var again []uuid.UUID
+	ids, since := make([]uuid.UUID, 0, len(deliveries)), deliveries[0].CreatedAt
 	for i := range deliveries {
-		ids[i], created[i], generations[i] = deliveries[i].ID, deliveries[i].CreatedAt, int64(deliveries[i].Generation)
+		d := &deliveries[i]
+		if d.Generation > 0 {
+			again = append(again, d.ID)
+			continue
+		}
+		ids = append(ids, d.ID)
+		if d.CreatedAt.Before(since) {
+			since = d.CreatedAt
+		}
 	}
-	rows, err := conn.Query(ctx, knownRows, ids, created, generations)
-	if err != nil {
+	if err := readKnown(ctx, conn, rows, ids, since.Add(-store.SameRow)); err != nil {
 		return nil, err
 	}
-	defer rows.Close()
-	known := map[int]store.Delivery{}
-	for rows.Next() {
-		var i int
-		d, err := sqlstore.ScanDelivery(rows, &i)
-		if err != nil {
-			return nil, err
-		}
-		known[i] = d
+	return rows, readKnown(ctx, conn, rows, again, time.Time{})
+}
+
+func readKnown(ctx context.Context, conn *pgx.Conn, into map[uuid.UUID][]store.Delivery, ids []uuid.UUID, since time.Time) error {
+	if len(ids) == 0 {
+		return nil
 	}
-	return known, rows.Err()
+	rows, err := conn.Query(ctx, knownRows, ids, since)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		d, err := sqlstore.ScanDelivery(rows)
+		if err != nil {
+			return err
+		}
+		into[d.ID] = append(into[d.ID], d)
+	}
+	return rows.Err()
 }
 
 // mergeStaged merges deliveries into their rows where they have one, whatever other recorders do meanwhile.
@@ -128,7 +139,7 @@ func mergeStaged(ctx context.Context, conn *pgx.Conn, deliveries []*store.Delive
 		return nil
 	}
 	slices.SortFunc(deliveries, func(x, y *store.Delivery) int { return bytes.Compare(x.ID[:], y.ID[:]) })
-	r := newRows()
+	r := newRows(len(deliveries), 320)
 	for _, d := range deliveries {
 		r.delivery(d)
 	}

@@ -96,6 +96,21 @@ func (d *Delivery) SharesRow(o *Delivery) bool {
 	return d.Generation > 0 || o.Generation > 0 || d.CreatedAt.Sub(o.CreatedAt).Abs() <= SameRow
 }
 
+// Nearest is the row, of several of the same ID, that the record belongs to; nil where it belongs to none.
+func (d *Delivery) Nearest(rows []Delivery) (nearest *Delivery) {
+	for i := range rows {
+		nearest = d.nearer(nearest, &rows[i])
+	}
+	return nearest
+}
+
+func (d *Delivery) nearer(nearest, row *Delivery) *Delivery {
+	if row.SharesRow(d) && (nearest == nil || distance(row, d) < distance(nearest, d)) {
+		return row
+	}
+	return nearest
+}
+
 // Coalesce merges the records that share a row. A second row of the same ID, which hardly ever is, comes in a further layer: in
 // one layer each ID is there once.
 func Coalesce(records []Delivery) (layers [][]Delivery) {
@@ -105,10 +120,7 @@ func Coalesce(records []Delivery) (layers [][]Delivery) {
 		r := &records[i]
 		var nearest *Delivery
 		for _, p := range rows[r.ID] {
-			row := &layers[p.layer][p.index]
-			if row.SharesRow(r) && (nearest == nil || distance(row, r) < distance(nearest, r)) {
-				nearest = row
-			}
+			nearest = r.nearer(nearest, &layers[p.layer][p.index])
 		}
 		if nearest != nil {
 			nearest.Merge(*r)

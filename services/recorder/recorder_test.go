@@ -333,7 +333,7 @@ func TestADatabaseThatLostItsLastCommitsIsFilledAgain(t *testing.T) {
 				}
 				w.sql(c.loss...)
 				w.produce(w.deliveries(30, 30+c.more)...)
-				time.Sleep(c.patience + 10*time.Second)
+				time.Sleep(c.patience + 2*longestWait)
 				if n := len(w.rows()); n < c.atLeast {
 					t.Errorf("%d rows, want at least %d", n, c.atLeast)
 				}

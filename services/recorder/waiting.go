@@ -14,6 +14,7 @@ import (
 const (
 	shortestWait = time.Second
 	longestWait  = 10 * time.Second
+	backlogged   = 5 * time.Second
 	// What waits is bounded: beyond this the oldest go at once.
 	mostWaiting      = 100_000
 	mostWaitingBytes = 64 << 20
@@ -27,6 +28,8 @@ type waiting struct {
 	first int          // how many have gone before rows[0]
 	byID  map[uuid.UUID]int
 	bytes int
+	// said is what attempts said of deliveries that had not been read yet: the newer half and the older one.
+	said, saidBefore map[uuid.UUID]said
 	// usual is how long after its delivery a first attempt comes at present, as a moving average.
 	usual time.Duration
 }
@@ -38,13 +41,45 @@ type waitingRow struct {
 	told   bool // an attempt has told as much
 }
 
+// said is how far an attempt has brought a delivery.
+type said struct {
+	progress   int64
+	created    time.Time
+	generation uint32
+	attempts   uint32
+}
+
+// covers reports whether nothing is left for the delivery's own record to say.
+func (s said) covers(row *store.Delivery) bool {
+	return s.generation == row.Generation && s.created.Equal(row.CreatedAt) && s.progress > row.Progress() && s.attempts >= row.AttemptCount
+}
+
+// mostSaid bounds each half of what is said ahead.
+const mostSaid = 200_000
+
 func (w *waiting) add(r *kgo.Record, row store.Delivery, now time.Time) {
 	if w.byID == nil {
 		w.byID = map[uuid.UUID]int{}
 	}
-	w.byID[row.ID] = w.first + len(w.rows)
-	w.rows = append(w.rows, waitingRow{record: r, row: row, read: now})
+	entry := waitingRow{record: r, row: row, read: now}
+	for _, half := range []map[uuid.UUID]said{w.said, w.saidBefore} {
+		if s, ok := half[row.ID]; ok && s.covers(&row) {
+			entry.told = true
+		}
+	}
+	if !entry.told {
+		w.byID[row.ID] = w.first + len(w.rows)
+	}
+	w.rows = append(w.rows, entry)
 	w.bytes += len(r.Value)
+}
+
+// say remembers what an attempt said of a delivery that has not been read yet, or was read long ago.
+func (w *waiting) say(row *store.Delivery) {
+	if w.said == nil || len(w.said) >= mostSaid {
+		w.said, w.saidBefore = make(map[uuid.UUID]said, len(w.said)), w.said
+	}
+	w.said[row.ID] = said{progress: row.Progress(), created: row.CreatedAt, generation: row.Generation, attempts: row.AttemptCount}
 }
 
 // absorb takes note of what an attempt says. A waiting delivery that says nothing beyond it is not written any more.
@@ -54,6 +89,7 @@ func (w *waiting) absorb(a *webhook.Attempt, row store.Delivery, at time.Time) {
 	}
 	i, waits := w.byID[row.ID]
 	if !waits {
+		w.say(&row)
 		return
 	}
 	held := &w.rows[i-w.first]
@@ -64,15 +100,17 @@ func (w *waiting) absorb(a *webhook.Attempt, row store.Delivery, at time.Time) {
 	}
 }
 
-// wait is how long a delivery waits for its attempt at present.
-func (w *waiting) wait() time.Duration { return min(max(shortestWait, 2*w.usual), longestWait) }
-
-// due is when the oldest has waited long enough; zero where none waits.
+// due is when the oldest has waited long enough; zero where none waits. One that was old when it was read comes from a backlog, and its
+// attempt with it, however far apart the topics are read.
 func (w *waiting) due() time.Time {
 	if len(w.rows) == 0 {
 		return time.Time{}
 	}
-	return w.rows[0].read.Add(w.wait())
+	oldest := &w.rows[0]
+	if oldest.read.Sub(oldest.record.Timestamp) > backlogged {
+		return oldest.read.Add(longestWait)
+	}
+	return oldest.read.Add(min(max(shortestWait, 2*w.usual), longestWait))
 }
 
 // next is the oldest one if it is not to wait any longer.

@@ -52,6 +52,11 @@ func mergeDelivery() string {
 
 // Deliveries lists the tenant's deliveries that a filter selects, newest first.
 func (s *Store) Deliveries(ctx context.Context, tenant string, f store.DeliveryFilter, p store.Page) (items []store.Delivery, next string, err error) {
+	items, next, err = s.deliveries(tenant, f).page(ctx, s, p)
+	return items, next, s.wrap("list deliveries", err)
+}
+
+func (s *Store) deliveries(tenant string, f store.DeliveryFilter) list[store.Delivery] {
 	l := list[store.Delivery]{
 		query: query{text: `SELECT ` + DeliveryColumns + ` FROM deliveries`},
 		scan:  scanDelivery,
@@ -59,8 +64,14 @@ func (s *Store) Deliveries(ctx context.Context, tenant string, f store.DeliveryF
 		id:    s.uuidID,
 	}
 	s.filter(&l.query, tenant, f)
-	items, next, err = l.page(ctx, s, p)
-	return items, next, s.wrap("list deliveries", err)
+	return l
+}
+
+// DeliveriesStatement is the statement behind [Store.Deliveries] and its arguments, for a look at how the database carries it out.
+func (s *Store) DeliveriesStatement(tenant string, f store.DeliveryFilter, p store.Page) (text string, args []any, err error) {
+	l := s.deliveries(tenant, f)
+	text, err = l.statement(s, p)
+	return text, l.args, err
 }
 
 // CountDeliveries counts the tenant's deliveries that a filter selects, by status. A status without any is not in the map.

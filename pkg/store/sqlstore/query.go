@@ -59,19 +59,12 @@ type list[T any] struct {
 
 // page reads one row more than the page has, which shows whether there is a next one.
 func (l list[T]) page(ctx context.Context, s *Store, p store.Page) (items []T, next string, err error) {
-	if p.Cursor != "" {
-		at, text, err := store.ParseCursor(p.Cursor)
-		if err != nil {
-			return nil, "", err
-		}
-		id, err := l.id(text)
-		if err != nil {
-			return nil, "", store.ErrBadCursor
-		}
-		l.after(s.d.Time(at), id)
+	statement, err := l.statement(s, p)
+	if err != nil {
+		return nil, "", err
 	}
 	size := p.Size()
-	items, err = collect(ctx, s.read, l.scan, l.end("ORDER BY created_at DESC, id DESC LIMIT "+l.arg(size+1)), l.args...)
+	items, err = collect(ctx, s.read, l.scan, statement, l.args...)
 	if err != nil {
 		return nil, "", err
 	}
@@ -80,6 +73,22 @@ func (l list[T]) page(ctx context.Context, s *Store, p store.Page) (items []T, n
 		next = store.Cursor(l.place(items[size-1]))
 	}
 	return items, next, nil
+}
+
+// statement completes the query for a page, and its arguments.
+func (l *list[T]) statement(s *Store, p store.Page) (string, error) {
+	if p.Cursor != "" {
+		at, text, err := store.ParseCursor(p.Cursor)
+		if err != nil {
+			return "", err
+		}
+		id, err := l.id(text)
+		if err != nil {
+			return "", store.ErrBadCursor
+		}
+		l.after(s.d.Time(at), id)
+	}
+	return l.end("ORDER BY created_at DESC, id DESC LIMIT " + l.arg(p.Size()+1)), nil
 }
 
 func textID(id string) (any, error) { return id, nil }
