@@ -17,7 +17,7 @@ type ChangeView struct {
 	ID       string          `json:"id"`
 	At       time.Time       `json:"at"`
 	Actor    actorView       `json:"actor"`
-	Kind     string          `json:"kind" enum:"subscription,secret,api_key,tenant,replay"`
+	Kind     string          `json:"kind" enum:"subscription,secret,api_key,tenant,replay,source,connection"`
 	ObjectID string          `json:"objectId"`
 	Action   string          `json:"action" enum:"create,update,delete,enable,disable,pause,resume,cancel,rotate,expire,bind,revoke"`
 	Before   json.RawMessage `json:"before" doc:"null for what was created. No values of secrets, tokens or headers."`
@@ -32,7 +32,7 @@ type actorView struct {
 
 type listChangesInput struct {
 	PageInput
-	Kind string    `query:"kind" enum:"subscription,secret,api_key,tenant,replay" doc:"API keys and tenants are shown to admins only."`
+	Kind string    `query:"kind" enum:"subscription,secret,api_key,tenant,replay,source,connection" doc:"API keys and tenants are shown to admins only."`
 	ID   string    `query:"id" maxLength:"64" pattern:"^[!-~]*$" doc:"The id of what was changed."`
 	From time.Time `query:"from" doc:"Inclusive."`
 	To   time.Time `query:"to" doc:"Exclusive."`
@@ -54,7 +54,7 @@ func (s *Service) listChanges(ctx context.Context, who caller, in *listChangesIn
 		case store.ChangeAPIKey, store.ChangeTenant:
 			return nil, problem(http.StatusForbidden, "permission_denied", "changes of this kind need the permission %s", webhook.PermissionAdmin)
 		case "":
-			f.Kinds = []store.ChangeKind{store.ChangeSubscription, store.ChangeSecret, store.ChangeReplay}
+			f.Kinds = []store.ChangeKind{store.ChangeSubscription, store.ChangeSecret, store.ChangeReplay, store.ChangeSource, store.ChangeConnection}
 		}
 	}
 	rows, next, err := s.deps.Store.Changes(ctx, who.Tenant, f, in.page())

@@ -60,7 +60,7 @@ func (s *Service) registerEvents(a huma.API) {
 }
 
 func (s *Service) getEvent(ctx context.Context, who caller, in *struct {
-	ID string `path:"id" maxLength:"256"`
+	ID string `path:"id" maxLength:"256" pattern:"^[^\\x00-\\x1f\\x7f]+$" patternDescription:"text without control characters"`
 }) (*eventOutput, error) {
 	e, err := s.deps.Store.Event(ctx, who.Tenant, in.ID)
 	if err != nil {

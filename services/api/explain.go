@@ -95,7 +95,7 @@ func (s *Service) registerExplain(a huma.API) {
 }
 
 func (s *Service) explainEvent(ctx context.Context, who caller, in *struct {
-	ID string `path:"id" maxLength:"256"`
+	ID string `path:"id" maxLength:"256" pattern:"^[^\\x00-\\x1f\\x7f]+$" patternDescription:"text without control characters"`
 	PageInput
 }) (*explanationOutput, error) {
 	e, err := s.deps.Store.Event(ctx, who.Tenant, in.ID)

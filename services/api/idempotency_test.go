@@ -167,3 +167,10 @@ func TestAnAnswerIsKeptWithItsChangeEvenIfTheProcessDiesThen(t *testing.T) {
 		}
 	}
 }
+
+// awayStore has no answers to give.
+type awayStore struct{ keepingStore }
+
+func (*awayStore) ClaimRequest(context.Context, store.Claim) ([]byte, error) {
+	return nil, store.ErrUnavailable
+}

@@ -53,7 +53,7 @@ func timeOrNull(t time.Time) *time.Time {
 
 // IDInput is the id in a path.
 type IDInput struct {
-	ID string `path:"id" maxLength:"64"`
+	ID string `path:"id" maxLength:"64" pattern:"^[!-~]+$" patternDescription:"an id"`
 }
 
 // newID makes an id that nobody can guess and that sorts by time.

@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -27,6 +29,8 @@ const (
 	// quietFloor is the least time after which a test that got no response is answered: how long it took must not tell
 	// which ports of a network are open.
 	quietFloor = 500 * time.Millisecond
+	// clockTolerance is how far a receiver's clock may be off before it is worth a word.
+	clockTolerance = 2 * time.Minute
 )
 
 type testView struct {
@@ -86,6 +90,9 @@ func (s *Service) sendTest(ctx context.Context, who caller, in *testInput) (*tes
 	request.Header.Set(headerTest, "true")
 	view := testView{EventID: d.Event.ID, EventType: d.Event.Type, Request: testRequestView{URL: sub.EndpointURL, Headers: flat(request.Header), Body: string(request.Body)}}
 	s.attempt(ctx, contract, sub.EndpointURL, request, d, &view)
+	if len(keys) > 1 && denied(view.StatusCode) {
+		view.add("The secret is being rotated, and both of its values have signed: a receiver that reads only one signature must read the first.")
+	}
 	return &testOutput{Body: view}, nil
 }
 
@@ -132,11 +139,11 @@ func sample(sub *webhook.Subscription, terms *profile.Profile, eventType string,
 
 // attempt makes the request and fills the view with what came of it. The request goes on when the caller has gone, as any
 // attempt would.
-func (s *Service) attempt(ctx context.Context, contract *profile.Contract, url string, request profile.Request, d *webhook.Delivery, view *testView) {
+func (s *Service) attempt(ctx context.Context, contract *profile.Contract, endpoint string, request profile.Request, d *webhook.Delivery, view *testView) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), contract.Timeout())
 	defer cancel()
 	began := time.Now()
-	status, body, err := s.post(ctx, url, request)
+	status, header, body, err := s.post(ctx, endpoint, request)
 	view.DurationMs = millis(time.Since(began))
 	class := egress.Classify(err)
 	if err != nil {
@@ -148,23 +155,57 @@ func (s *Service) attempt(ctx context.Context, contract *profile.Contract, url s
 	view.StatusCode, view.Error = orNull(status), orNull(string(class))
 	view.Response = orNull(strings.ToValidUTF8(string(body), "\uFFFD"))
 	if outcome.Status != webhook.Delivered {
-		view.Advice = orNull(advice(status, class))
+		view.add(advice(status, class))
+		for _, hint := range hints(status, header, time.Now()) {
+			view.add(hint)
+		}
 	}
 }
 
-func (s *Service) post(ctx context.Context, url string, request profile.Request) (int, []byte, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(request.Body))
+// add puts a sentence at the end of the advice.
+func (v *testView) add(sentence string) {
+	if v.Advice != nil && sentence != "" {
+		sentence = *v.Advice + " " + sentence
+	}
+	if sentence != "" {
+		v.Advice = &sentence
+	}
+}
+
+func denied(status *int) bool {
+	return status != nil && (*status == http.StatusBadRequest || *status == http.StatusUnauthorized || *status == http.StatusForbidden)
+}
+
+// hints are what the headers of a refusal give away.
+func hints(status int, header http.Header, at time.Time) (out []string) {
+	if target, err := url.Parse(header.Get("Location")); err == nil && status/100 == 3 && target.Path+target.Host != "" {
+		target.RawQuery, target.Fragment, target.User = "", "", nil
+		out = append(out, "It leads to "+target.String()+".")
+	}
+	if kind, _, err := mime.ParseMediaType(header.Get("Content-Type")); err == nil && kind == "text/html" && status >= http.StatusBadRequest {
+		out = append(out, "What answered is a page for people: perhaps a proxy, a firewall or a login in front of the receiver.")
+	}
+	if theirs, err := http.ParseTime(header.Get("Date")); err == nil && denied(&status) {
+		if off := theirs.Sub(at); off.Abs() > clockTolerance {
+			out = append(out, fmt.Sprintf("Its clock is %v off: signatures with a time look too old or too new to it.", off.Round(time.Second)))
+		}
+	}
+	return out
+}
+
+func (s *Service) post(ctx context.Context, endpoint string, request profile.Request) (int, http.Header, []byte, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, bytes.NewReader(request.Body))
 	if err != nil {
-		return 0, nil, err
+		return 0, nil, nil, err
 	}
 	r.Header, r.GetBody = request.Header, nil
 	response, err := s.transport.RoundTrip(r)
 	if err != nil {
-		return 0, nil, err
+		return 0, nil, nil, err
 	}
 	defer func() { _ = response.Body.Close() }()
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxTestResponse))
-	return response.StatusCode, body, err
+	return response.StatusCode, response.Header, body, err
 }
 
 // flat shows headers as they are written on the wire, one value each.

@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hookline/hookline/pkg/webhook"
 )
@@ -62,5 +63,59 @@ func TestATestWithoutAnAnswerSaysWhy(t *testing.T) {
 	got := r.must(http.StatusOK, http.MethodPost, "/subscriptions/"+id+"/test", nil)
 	if got.str("status") != string(webhook.Pending) || got.str("error") != "refused" || got.body["statusCode"] != nil || got.str("advice") == "" {
 		t.Errorf("got %s", got.text)
+	}
+}
+
+func TestARefusalGivesItsReasonsAway(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 4, 14, 12, 0, 0, 0, time.UTC)
+	header := func(pairs ...string) http.Header {
+		h := http.Header{}
+		for i := 0; i < len(pairs); i += 2 {
+			h.Set(pairs[i], pairs[i+1])
+		}
+		return h
+	}
+	late := at.Add(-10 * time.Minute).Format(http.TimeFormat)
+	for name, c := range map[string]struct {
+		status int
+		header http.Header
+		want   string
+	}{
+		"nothing":             {500, header(), ""},
+		"no response":         {0, nil, ""},
+		"redirect":            {308, header("Location", "https://u:p@example.com/new?token=t#f"), "It leads to https://example.com/new."},
+		"redirect to a path":  {301, header("Location", "/hook/"), "It leads to /hook/."},
+		"location of another": {401, header("Location", "/hook/"), ""},
+		"broken location":     {301, header("Location", "http://[::1"), ""},
+		"a page":              {403, header("Content-Type", "text/html; charset=utf-8"), "a page for people"},
+		"clock behind":        {401, header("Date", late), "Its clock is -10m0s off"},
+		"clock right":         {401, header("Date", at.Format(http.TimeFormat)), ""},
+		"clock of a crash":    {500, header("Date", late), ""},
+	} {
+		got := strings.Join(hints(c.status, c.header, at), " ")
+		if c.want == "" && got != "" || !strings.Contains(got, c.want) {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
+}
+
+func TestATestDuringARotationSaysSo(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }))
+	defer receiver.Close()
+	id := r.must(http.StatusCreated, http.MethodPost, "/subscriptions", map[string]any{"name": "s", "endpointUrl": receiver.URL}).str("id")
+	path := "/subscriptions/" + id + "/test"
+	if got := r.must(http.StatusOK, http.MethodPost, path, nil); strings.Contains(got.str("advice"), "rotated") {
+		t.Errorf("before: %s", got.str("advice"))
+	}
+	secret, err := r.db.SecretByName(t.Context(), webhook.DefaultTenant, "s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.must(http.StatusOK, http.MethodPost, "/secrets/"+secret.ID+"/rotate", nil)
+	if got := r.must(http.StatusOK, http.MethodPost, path, nil); !strings.Contains(got.str("advice"), "rotated") {
+		t.Errorf("after: %s", got.str("advice"))
 	}
 }
