@@ -72,7 +72,10 @@ func partOf(args []string) func(context.Context, []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	return map[string]func(context.Context, []string) error{partReceiver: runReceiver, partFloor: runFloor}[args[0]]
+	return map[string]func(context.Context, []string) error{
+		partReceiver: runReceiver, partFloor: runFloor,
+		partEngine: runEngine, partEngineReceiver: runEngineReceiver, partStandardFloor: runStandardFloor,
+	}[args[0]]
 }
 
 func serversFromEnvironment() (Servers, error) {
