@@ -43,7 +43,7 @@ var help = map[string]string{
 	"HOOKLINE_REDIS_URL":                  "`redis://` or `rediss://`; `redis+cluster://` and `redis+sentinel://` with `?addr=` for further nodes and `?master_name=`.",
 	"HOOKLINE_RETENTION_ATTEMPTS":         "How long attempts are kept; 0 is for ever.",
 	"HOOKLINE_RETENTION_DELIVERIES":       "How long deliveries are kept; 0 is for ever.",
-	"HOOKLINE_RETENTION_EVENTS":           "How long events are kept; 0 is for ever.",
+	"HOOKLINE_RETENTION_EVENTS":           "How long events with their payloads are kept; 0 is for ever.",
 	"HOOKLINE_SCHEDULER_CACHE_BYTES":      "Memory for the retries that are due soon.",
 	"HOOKLINE_SCHEDULER_INFLIGHT":         "Retries that are being put back at once in one process.",
 	"HOOKLINE_SCHEDULER_LEASE":            "How long a retry that a dead process had taken waits for another one.",
