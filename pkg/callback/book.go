@@ -21,6 +21,7 @@ import (
 // The kinds of keys. All but ended stand behind their group, which fixes their partition.
 const (
 	kindExpectation = "x"
+	kindMatch       = "m"
 	kindCall        = "c"
 	kindFollowUp    = "f"
 	kindFlight      = "i"
@@ -39,6 +40,11 @@ func CallKey(group string, call uuid.UUID) string {
 
 // EndedKey is the key of a callbacks record. It stands by itself: who sees a delivery end does not know its group.
 func EndedKey(delivery uuid.UUID) string { return delivery.String() + "/" + kindEnded }
+
+// matchKey is apart from the expectation's: who writes that again, because an event came twice, must not undo the match.
+func matchKey(group string, delivery uuid.UUID) string {
+	return group + "/" + kindMatch + "/" + delivery.String()
+}
 
 func followUpKey(group, event string) string { return group + "/" + kindFollowUp + "/" + event }
 
@@ -69,13 +75,14 @@ func NewBook() *Book {
 type group struct {
 	partition    int32
 	expectations []*webhook.Expectation
+	matches      map[uuid.UUID]uuid.UUID // of deliveries with their calls
 	calls        []*webhook.Call
 	followUps    []*webhook.FollowUp
 	flight       *webhook.Flight
 }
 
 func (g *group) empty() bool {
-	return len(g.expectations) == 0 && len(g.calls) == 0 && len(g.followUps) == 0 && g.flight == nil
+	return len(g.expectations) == 0 && len(g.matches) == 0 && len(g.calls) == 0 && len(g.followUps) == 0 && g.flight == nil
 }
 
 // Apply takes one record of a partition; a nil value deletes. Records of one partition must come in their order. The error says that
@@ -100,7 +107,7 @@ func (b *Book) Apply(partition int32, key string, value []byte) error {
 		if decoded == nil {
 			return nil
 		}
-		g = &group{partition: partition}
+		g = &group{partition: partition, matches: map[uuid.UUID]uuid.UUID{}}
 		b.groups[name] = g
 	}
 	fits := b.applyTo(g, name, kind, id, decoded)
@@ -140,10 +147,13 @@ func (b *Book) applyTo(g *group, name, kind, id string, decoded any) bool {
 	case kindExpectation:
 		g.expectations, ok = put(g.expectations, decoded, func(x *webhook.Expectation) bool { return x.Delivery.String() == id })
 		if x, is := decoded.(*webhook.Expectation); is {
+			x.Call = g.matches[x.Delivery]
 			b.waiting[x.Delivery] = name
 		} else if delivery, err := uuid.Parse(id); err == nil {
 			delete(b.waiting, delivery)
 		}
+	case kindMatch:
+		ok = g.applyMatch(id, decoded)
 	case kindCall:
 		g.calls, ok = put(g.calls, decoded, func(c *webhook.Call) bool { return c.ID.String() == id })
 	case kindFollowUp:
@@ -163,6 +173,29 @@ func (b *Book) applyTo(g *group, name, kind, id string, decoded any) bool {
 		ok = ok || decoded == nil
 	}
 	return ok
+}
+
+func (g *group) applyMatch(id string, decoded any) bool {
+	delivery, err := uuid.Parse(id)
+	matched, ok := decoded.(*webhook.Expectation)
+	switch {
+	case err != nil:
+		return decoded == nil
+	case decoded == nil:
+		delete(g.matches, delivery)
+	case !ok || matched.Delivery != delivery || matched.Call == uuid.Nil:
+		return false
+	default:
+		g.matches[delivery] = matched.Call
+	}
+	for i, x := range g.expectations {
+		if x.Delivery == delivery {
+			changed := *x
+			changed.Call = g.matches[delivery]
+			g.expectations[i] = &changed
+		}
+	}
+	return true
 }
 
 // put replaces the element in its place, adds it at the end, or, with nothing, removes it.

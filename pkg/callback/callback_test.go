@@ -156,6 +156,24 @@ func TestASecondCallReleasesNothingAgain(t *testing.T) {
 	w.expectEvents(w.act())
 }
 
+func TestAnEventThatCameTwiceIsCalledBackOnce(t *testing.T) {
+	w := newWorld(t)
+	w.expect(1, 1)
+	w.call(1, 1)
+	w.expectEvents(w.act(), "requested")
+	w.expect(1, 1)
+	if got := w.book.Look(testGroup, "s", [32]byte{1}, w.now); got != Done {
+		t.Errorf("standing %d", got)
+	}
+	log := compacted(w.log)
+	w.book, w.log = NewBook(), nil
+	for _, record := range log {
+		w.write(record.Key, record.Value)
+	}
+	w.call(1, 1)
+	w.expectEvents(w.act())
+}
+
 func TestTwoDeliveriesOfOneBodyAreCalledBackTwice(t *testing.T) {
 	w := newWorld(t)
 	w.expect(1, 1)

@@ -115,7 +115,7 @@ func (d *decision) match(c *webhook.Call) {
 			d.record(followUpKey(d.name, next.Event.ID), wire.EncodeFollowUp(next))
 		}
 	}
-	d.record(ExpectationKey(d.name, matched.Delivery), wire.EncodeExpectation(&matched))
+	d.record(matchKey(d.name, matched.Delivery), wire.EncodeExpectation(&matched))
 }
 
 // land ends the flight whose deliveries have ended. One whose subscription wants it no more is not waited for.
@@ -172,6 +172,7 @@ func (d *decision) expire() {
 		if d.now.Before(x.Until) || slices.ContainsFunc(d.queue, func(f *webhook.FollowUp) bool { return f.Delivery == x.Delivery }) {
 			continue
 		}
+		d.record(matchKey(d.name, x.Delivery), nil)
 		d.record(ExpectationKey(d.name, x.Delivery), nil)
 		d.record(EndedKey(x.Delivery), nil)
 	}

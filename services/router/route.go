@@ -15,6 +15,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/hookline/hookline/pkg/callback"
 	"github.com/hookline/hookline/pkg/event"
 	"github.com/hookline/hookline/pkg/telemetry"
 	"github.com/hookline/hookline/pkg/webhook"
@@ -156,6 +157,7 @@ func (ss *session) sendChunk(p *passage, chunk []*webhook.Subscription) bool {
 func (ss *session) sendAll(p *passage, matches []*webhook.Subscription) {
 	ss.flight.begin(len(matches))
 	for _, sub := range matches {
+		ss.expect(p, sub)
 		d := &webhook.Delivery{
 			ID:             webhook.DeliveryID(p.event.Tenant, p.event.ID, sub.ID),
 			SubscriptionID: sub.ID,
@@ -172,6 +174,27 @@ func (ss *session) sendAll(p *passage, matches []*webhook.Subscription) {
 		telemetry.SetRecordTrace(r, p.event.Trace)
 		ss.produce(p, r)
 	}
+}
+
+// expect writes that the receiver should call the delivery back, before the delivery itself. Both are acknowledged before the event
+// is committed; a call that is faster than that is waited for where it comes in.
+func (ss *session) expect(p *passage, sub *webhook.Subscription) {
+	contract, ok := ss.deps.Profiles.Get(sub.Profile)
+	if !ok || contract.Callback() == nil || contract.Callback().EventType != p.event.Type {
+		return
+	}
+	hash, key, err := contract.Expect(&p.event.Event)
+	if err != nil {
+		return // the delivery will end as a dead letter, which says why
+	}
+	x := &webhook.Expectation{
+		Delivery: webhook.DeliveryID(p.event.Tenant, p.event.ID, sub.ID), Tenant: p.event.Tenant, SubscriptionID: sub.ID, Profile: sub.Profile,
+		EventID: p.event.ID, Hash: hash, Until: p.event.RecordedAt.Add(contract.Callback().Within), Trace: p.event.Trace,
+	}
+	ss.flight.begin(1)
+	ss.produce(p, &kgo.Record{
+		Topic: ss.topics.Callbacks, Key: []byte(callback.ExpectationKey(webhook.CallbackGroup(x.Tenant, key), x.Delivery)), Value: wire.EncodeExpectation(x),
+	})
 }
 
 // produce sends one record of a flight. While Kafka is away it waits, for as long as that takes. An error means that the

@@ -104,7 +104,7 @@ func (s *Service) Run(ctx context.Context) error {
 
 func (s *Service) waitUntilReady(ctx context.Context) error {
 	names := s.deps.Kafka.Topics
-	err := s.deps.Kafka.WaitTopics(ctx, s.deps.Log, s.kafka.Set, names.Events, names.Rejected, names.Deliveries)
+	err := s.deps.Kafka.WaitTopics(ctx, s.deps.Log, s.kafka.Set, names.Events, names.Rejected, names.Deliveries, names.Callbacks)
 	if err != nil {
 		return err
 	}
