@@ -54,7 +54,7 @@ func runAudit(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	b := &bench{Settings: Settings{Hookline: *hookline, Profiles: *profiles}, Servers: servers, dir: dir, say: func(text string) { fmt.Fprintln(os.Stderr, "bench:", text) }}
 	b.report = Report{Machine: describeMachine(ctx), Peak: map[string]int64{}}
 	report := &auditReport{auditSettings: settings, Machine: b.report.Machine}

@@ -129,7 +129,7 @@ func (q *query) oneOf(conditions []string) {
 // typeCondition is [webhook.MatchType] in SQL.
 func typeCondition(q *query, pattern string) string {
 	if pattern == "*" {
-		return "TRUE"
+		return "substr(type, 1, 9) <> 'hookline.'"
 	}
 	exact := "type = " + q.arg(store.Text(pattern))
 	prefix, wild := strings.CutSuffix(pattern, "*")
