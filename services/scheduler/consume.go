@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -19,11 +20,14 @@ const (
 	// A lost position is looked for again after retryFirst, then after twice as long, up to retryMost.
 	retryFirst = 100 * time.Millisecond
 	retryMost  = 5 * time.Second
+	// pollMost is how many records are taken at once, of several partitions where several have some.
+	pollMost = 4 * retryqueue.MaxOps
 	// quiet is how long a gated partition may hear nothing before its log is asked whether anything is left.
 	quiet = time.Second
 )
 
-// consume applies the retries topic to the index until ctx ends. Only this goroutine seeks, and only between polls.
+// consume applies the retries topic to the index until ctx ends. Only this goroutine seeks, and only between polls; what a poll
+// brought is applied for all partitions side by side.
 func (s *Service) consume(ctx context.Context) {
 	backoff := retryFirst
 	for ctx.Err() == nil {
@@ -32,7 +36,9 @@ func (s *Service) consume(ctx context.Context) {
 			break
 		}
 		fetches.EachError(func(_ string, partition int32, err error) { s.fetchFailed(ctx, partition, err) })
-		fetches.EachPartition(func(p kgo.FetchTopicPartition) { s.take(ctx, p) })
+		var taking sync.WaitGroup
+		fetches.EachPartition(func(p kgo.FetchTopicPartition) { taking.Go(func() { s.take(ctx, p) }) })
+		taking.Wait()
 		s.passGaps(ctx)
 		if s.findLost(ctx) {
 			backoff = min(2*backoff, retryMost)
@@ -57,7 +63,7 @@ func (s *Service) poll(ctx context.Context, backoff time.Duration) kgo.Fetches {
 		cancel()
 	}
 	s.mu.Unlock()
-	fetches := s.group.PollRecords(ctx, retryqueue.MaxOps)
+	fetches := s.group.PollRecords(ctx, pollMost)
 	s.mu.Lock()
 	s.poked = false
 	s.cancelPoll = nil

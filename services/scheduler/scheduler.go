@@ -205,7 +205,7 @@ func (s *Service) openGroup(ctx context.Context) (*kgo.Client, error) {
 		kgo.OnPartitionsRevoked(func(ctx context.Context, _ *kgo.Client, p map[string][]int32) { s.revoked(ctx, p, handOver) }),
 		kgo.OnPartitionsLost(func(ctx context.Context, _ *kgo.Client, p map[string][]int32) { s.revoked(ctx, p, 0) }),
 		kgo.FetchMaxBytes(8<<20),
-		kgo.FetchMaxPartitionBytes(4<<20),
+		kgo.FetchMaxPartitionBytes(1<<20), // so that a fetch has several partitions where all have much
 	)
 	return s.deps.Kafka.Client(opts...)
 }
@@ -252,7 +252,9 @@ const (
 func (s *Service) watch(ctx context.Context) {
 	for run.Pause(ctx, watchEvery) {
 		// A policy that has become wrong shows in the log and in /readyz; stopping would help nobody.
-		_ = s.askPolicy(ctx)
+		if s.askPolicy(ctx) == nil {
+			s.glance(ctx)
+		}
 		err := s.pingKafka(ctx)
 		s.kafka.report(ctx, askWatch, err)
 		if err == nil {
@@ -263,6 +265,24 @@ func (s *Service) watch(ctx context.Context) {
 			lag += sh.lag()
 		}
 		s.deps.Metrics.ConsumerLag.Record(ctx, lag, s.lag)
+	}
+}
+
+// glance asks one shard's index where it stands, and has all shards look where it has gone back: Redis loses all of them at
+// once, and a shard with nothing to do looks by itself only once a minute.
+func (s *Service) glance(ctx context.Context) {
+	owned := s.owned()
+	if len(owned) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	at := owned[0].at()
+	stored, err := s.deps.Index.Offset(ctx, owned[0].partition)
+	if err == nil && at.following && stored < at.applied {
+		for _, sh := range owned {
+			sh.wakeUp()
+		}
 	}
 }
 
