@@ -37,12 +37,13 @@ func runAudit(ctx context.Context, args []string) error {
 	hookline := flags.String("hookline", "bin/hookline", "Hookline's binary")
 	out := flags.String("out", "tests/bench/results-audit.md", "where the results go; empty prints them only")
 	rounds := flags.Int("rounds", 3, "how often the recorder is measured; 0 leaves it out")
+	deliveries := flags.Int("deliveries", 300_000, "how many deliveries the recorder finds in a round")
 	rows := flags.Int("rows", 10_000_000, "how many deliveries the questions are asked of; 0 leaves them out")
 	profiles := flags.String("profile", "", "folder for a CPU profile of the recorder")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	settings := auditSettings{Rounds: *rounds, Deliveries: 300_000, Rows: *rows, Asked: 300}
+	settings := auditSettings{Rounds: *rounds, Deliveries: *deliveries, Rows: *rows, Asked: 300}
 	if *short {
 		settings = auditSettings{Rounds: min(*rounds, 1), Deliveries: 3000, Rows: min(*rows, 20_000), Asked: 5}
 	}
