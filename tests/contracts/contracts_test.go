@@ -14,16 +14,12 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/hookline/hookline/pkg/seal"
 	"github.com/hookline/hookline/tests/testenv"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }
 
-const (
-	apiKey   = "bootstrap-key-of-the-contracts"
-	patience = 2 * time.Minute
-)
+const patience = 2 * time.Minute
 
 // contract is a profile, and its receiver.
 type contract struct {
@@ -65,7 +61,7 @@ func TestEveryContractIsKeptBesideTheOthersAsItsReceiverVerifies(t *testing.T) {
 	for _, c := range contracts {
 		on[c] = d.subscribe(c)
 	}
-	d.awaitLive()
+	d.AwaitConfig()
 	t.Log("every subscription is live")
 	d.publish("first")
 	d.awaitDelivered(2 * len(contracts))
@@ -80,7 +76,7 @@ func TestEveryContractIsKeptBesideTheOthersAsItsReceiverVerifies(t *testing.T) {
 			d.rotate(on[c])
 		}
 	}
-	d.awaitLive()
+	d.AwaitConfig()
 	d.publish("second")
 	d.awaitDelivered(4 * len(contracts))
 	for _, c := range contracts {
@@ -161,42 +157,17 @@ func (c *contract) checkRotated(t *testing.T, on *subscribed) {
 	}
 }
 
-// deployment is every service as a process of its own.
+// deployment is a running Hookline, and a client that publishes to it.
 type deployment struct {
-	t         *testing.T
-	api       string
-	topic     string
-	kafka     *kgo.Client
-	consumers []*testenv.Process
+	*testenv.Deployment
+	t     *testing.T
+	kafka *kgo.Client
 }
 
 func deploy(t *testing.T) *deployment {
-	brokers, prefix := testenv.Kafka(t), testenv.Prefix(t)
-	env := testenv.Env{
-		"HOOKLINE_KAFKA_BROKERS":     strings.Join(brokers, ","),
-		"HOOKLINE_TOPIC_PREFIX":      prefix,
-		"HOOKLINE_TOPIC_PARTITIONS":  "2",
-		"HOOKLINE_REDIS_URL":         testenv.Redis(t),
-		"HOOKLINE_DATABASE_URL":      testenv.Database(t),
-		"HOOKLINE_ENCRYPTION_KEYS":   seal.NewKey("test"),
-		"HOOKLINE_BOOTSTRAP_API_KEY": apiKey,
-		"HOOKLINE_API_ADDR":          testenv.Addr(t),
-		"HOOKLINE_EGRESS_ALLOW":      "127.0.0.0/8",
-		"HOOKLINE_EGRESS_ALLOW_HTTP": "true",
-	}
-	if code := testenv.Start(t, env, "migrate").Wait(t, time.Minute); code != 0 {
-		t.Fatalf("migrate: exit code %d", code)
-	}
-	d := &deployment{t: t, api: "http://" + env["HOOKLINE_API_ADDR"] + "/api/v1/event-deliveries", topic: prefix + "events"}
-	var all []*testenv.Process
-	for _, name := range []string{"router", "delivery", "api", "scheduler", "recorder"} {
-		all = append(all, testenv.Start(t, env, name))
-	}
-	for _, p := range all {
-		p.Ready(t, time.Minute)
-	}
-	d.consumers = all[:2]
-	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...))
+	env := testenv.System(t)
+	d := &deployment{Deployment: testenv.Deploy(t, env, "router", "delivery", "api", "scheduler", "recorder"), t: t}
+	client, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(env["HOOKLINE_KAFKA_BROKERS"], ",")...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,11 +186,11 @@ type subscribed struct {
 
 func (d *deployment) subscribe(c *contract) *subscribed {
 	on := &subscribed{receiver: c.receiver(d.t), ids: map[string]string{}}
-	d.call(http.MethodPost, "/secrets", map[string]any{"name": c.profile, "profile": c.profile}, &on.secret)
+	d.Call(http.MethodPost, "/secrets", map[string]any{"name": c.profile, "profile": c.profile}, &on.secret)
 	on.receiver.use(d.t, on.secret.Value)
 	for _, path := range []string{"/steady", "/flaky"} {
 		var made struct{ ID string }
-		d.call(http.MethodPost, "/subscriptions", map[string]any{
+		d.Call(http.MethodPost, "/subscriptions", map[string]any{
 			"name": c.profile + path, "endpointUrl": on.receiver.url + path, "profile": c.profile, "secretRef": c.profile,
 			"eventTypes": []string{c.event}, "overrides": map[string]any{"retry": map[string]any{"delays": []string{"200ms", "500ms", "1s"}}},
 		}, &made)
@@ -231,7 +202,7 @@ func (d *deployment) subscribe(c *contract) *subscribed {
 // rotate gives the contract's secret a new value, of which the receiver does not know yet.
 func (d *deployment) rotate(on *subscribed) {
 	var made struct{ Value string }
-	d.call(http.MethodPost, "/secrets/"+on.secret.ID+"/rotate", map[string]any{}, &made)
+	d.Call(http.MethodPost, "/secrets/"+on.secret.ID+"/rotate", map[string]any{}, &made)
 	on.rotated = made.Value
 }
 
@@ -240,7 +211,7 @@ func (d *deployment) publish(round string) {
 	for _, c := range contracts {
 		id := c.profile + "-" + round
 		value := fmt.Sprintf(`{"event_id":%q,"event_type":%q,"data":%s}`, id, c.event, data(id))
-		if err := d.kafka.ProduceSync(d.t.Context(), &kgo.Record{Topic: d.topic, Value: []byte(value)}).FirstErr(); err != nil {
+		if err := d.kafka.ProduceSync(d.t.Context(), &kgo.Record{Topic: d.Topic("events"), Value: []byte(value)}).FirstErr(); err != nil {
 			d.t.Fatal(err)
 		}
 	}
@@ -255,7 +226,7 @@ type delivery struct {
 
 func (d *deployment) deliveries() []delivery {
 	var page struct{ Items []delivery }
-	d.call(http.MethodGet, "/deliveries?include=attempts&limit=1000", nil, &page)
+	d.Call(http.MethodGet, "/deliveries?include=attempts&limit=1000", nil, &page)
 	return page.Items
 }
 
@@ -263,25 +234,10 @@ func (d *deployment) awaitDelivered(n int) {
 	d.t.Helper()
 	var count struct{ Counts map[string]int }
 	if err := testenv.Until(patience, func() bool {
-		d.call(http.MethodGet, "/deliveries/count", nil, &count)
+		d.Call(http.MethodGet, "/deliveries/count", nil, &count)
 		return count.Counts["DELIVERED"] >= n
 	}); err != nil {
 		d.t.Fatalf("audit counts %v, want %d DELIVERED: %v", count.Counts, n, err)
-	}
-}
-
-// awaitLive returns once router and delivery have both applied the same config offset and it no longer moves.
-func (d *deployment) awaitLive() {
-	d.t.Helper()
-	last, since := "", time.Now()
-	if err := testenv.Until(patience, func() bool {
-		router, worker := offset(d.consumers[0]), offset(d.consumers[1])
-		if now := router + " " + worker; now != last {
-			last, since = now, time.Now()
-		}
-		return router != "" && router == worker && time.Since(since) > 2*time.Second
-	}); err != nil {
-		d.t.Fatalf("config offsets %q: %v", last, err)
 	}
 }
 

@@ -1,7 +1,6 @@
 package contracts
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
@@ -83,27 +82,6 @@ func (r *receiver) send(t *testing.T, path string, headers map[string]string, bo
 	return ask(t, http.MethodPost, r.url+path, headers, body, nil)
 }
 
-// call asks the API, whose answer must be a success.
-func (d *deployment) call(method, path string, body, answer any) {
-	d.t.Helper()
-	headers := map[string]string{"authorization": "Bearer " + apiKey}
-	var encoded []byte
-	if body != nil {
-		var err error
-		if encoded, err = json.Marshal(body); err != nil {
-			d.t.Fatal(err)
-		}
-		headers["content-type"] = "application/json"
-	}
-	var text []byte
-	if status := ask(d.t, method, d.api+path, headers, encoded, &text); status/100 != 2 {
-		d.t.Fatalf("%s %s: %d %s", method, path, status, text)
-	}
-	if err := json.Unmarshal(text, answer); err != nil {
-		d.t.Fatalf("%s %s: %v in %s", method, path, err, text)
-	}
-}
-
 func ask(t *testing.T, method, url string, headers map[string]string, body []byte, text *[]byte) int {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, url, bytes.NewReader(body))
@@ -128,21 +106,6 @@ func ask(t *testing.T, method, url string, headers map[string]string, body []byt
 		*text = got
 	}
 	return response.StatusCode
-}
-
-// offset is the config offset that a process has applied.
-func offset(p *testenv.Process) string {
-	response, err := http.Get("http://" + p.Admin + "/metrics")
-	if err != nil {
-		return ""
-	}
-	defer response.Body.Close()
-	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
-		if value, ok := strings.CutPrefix(lines.Text(), "hookline_config_offset"); ok {
-			return value[strings.LastIndex(value, " ")+1:]
-		}
-	}
-	return ""
 }
 
 func output(command string, args ...string) (string, error) {
