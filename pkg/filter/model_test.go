@@ -304,7 +304,7 @@ func FuzzAnyFilterOnAnyBytes(f *testing.F) {
 	f.Fuzz(func(t *testing.T, filter, data []byte) {
 		compiled, err := Compile(filter)
 		if err != nil {
-			if e, ok := err.(*Error); !ok || e.Code == "" { //nolint:errorlint // the contract is the type
+			if e, ok := err.(*Error); !ok || e.Code == "" {
 				t.Fatalf("refused by %v", err)
 			}
 			return

@@ -58,7 +58,7 @@ func (s *Service) registerDryRun(a huma.API) {
 }
 
 func (s *Service) dryRun(ctx context.Context, who caller, in *dryRunInput) (*dryRunOutput, error) {
-	compiled, f := compileFilter("/filter", in.Body.Filter)
+	compiled, f := compileFilter(in.Body.Filter)
 	given := samples(who.Tenant, in.Body.Events, &f)
 	if len(in.Body.Events) > 0 && (in.Body.Last > 0 || !in.Body.From.IsZero() || !in.Body.To.IsZero()) {
 		f.add("/events", codeInvalid, "either events, or last, from and to for stored ones")

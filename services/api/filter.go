@@ -22,13 +22,13 @@ func filterOf(given json.RawMessage) json.RawMessage {
 	return given
 }
 
-// compileFilter compiles a filter that stands at a pointer of the body.
-func compileFilter(pointer string, given json.RawMessage) (*filter.Filter, fieldErrors) {
+// compileFilter compiles the filter of a body.
+func compileFilter(given json.RawMessage) (*filter.Filter, fieldErrors) {
 	compiled, err := filter.Compile(given)
 	var refused *filter.Error
 	var f fieldErrors
 	if errors.As(err, &refused) {
-		f.add(pointer+refused.Pointer, string(refused.Code), "%s", refused.Detail)
+		f.add("/filter"+refused.Pointer, string(refused.Code), "%s", refused.Detail)
 	}
 	return compiled, f
 }

@@ -129,15 +129,15 @@ func explained(t *testing.T, a answer) (view explanationView, outcomes map[strin
 func TestAnExplanationHasAnOutcomeForEverySubscription(t *testing.T) {
 	t.Parallel()
 	r := start(t)
-	make := func(name, more string) string {
+	subscribe := func(name, more string) string {
 		return r.must(http.StatusCreated, http.MethodPost, "/subscriptions", `{"name":"`+name+`","endpointUrl":"`+endpoint+`"`+more+`}`).str("id")
 	}
-	make("type", `,"eventTypes":["card.*"]`)
-	make("filter", `,"filter":{"data":{"a":[1]}}`)
-	disabled := make("disabled", ``)
+	subscribe("type", `,"eventTypes":["card.*"]`)
+	subscribe("filter", `,"filter":{"data":{"a":[1]}}`)
+	disabled := subscribe("disabled", ``)
 	r.must(http.StatusOK, http.MethodPost, "/subscriptions/"+disabled+"/disable", `{"reason":"broken"}`)
-	pausedID, doneID, goneID := make("paused", ``), make("done", ``), make("gone", ``)
-	make("waiting", ``)
+	pausedID, doneID, goneID := subscribe("paused", ``), subscribe("done", ``), subscribe("gone", ``)
+	subscribe("waiting", ``)
 	made := now()
 	r.must(http.StatusOK, http.MethodPatch, "/subscriptions/"+pausedID, `{"status":"paused"}`)
 	for id, status := range map[string]webhook.Status{pausedID: webhook.Pending, doneID: webhook.DeadLetter, goneID: webhook.Delivered} {

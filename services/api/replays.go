@@ -130,7 +130,7 @@ func (s *Service) newReplay(in *createReplayInput, who caller) (store.Replay, er
 	if to := in.Body.To; !to.IsZero() && !to.After(in.Body.From) {
 		f.add("/to", codeInvalid, "is not after from")
 	}
-	_, wrong := compileFilter("/filter", in.Body.Filter)
+	_, wrong := compileFilter(in.Body.Filter)
 	f.addAll(wrong)
 	at := now()
 	r := store.Replay{

@@ -260,14 +260,14 @@ func TestANewSubscriptionBeginsWhereItIsAskedTo(t *testing.T) {
 	t.Parallel()
 	r := start(t)
 	events := r.keep(6)
-	make := func(name, start string) answer {
+	subscribe := func(name, start string) answer {
 		return r.call(http.MethodPost, "/subscriptions", `{"name":"`+name+`","endpointUrl":"`+endpoint+`","eventTypes":["card.issued"],"startFrom":`+start+`}`)
 	}
-	if a := make("now", `"now"`); a.status != http.StatusCreated || a.str("replayId") != "" {
+	if a := subscribe("now", `"now"`); a.status != http.StatusCreated || a.str("replayId") != "" {
 		t.Errorf("from now: %d %s", a.status, a.text)
 	}
 	for name, start := range map[string]string{"time": `"` + events[2].RecordedAt.Format(time.RFC3339) + `"`, "offsets": `{"0":2}`} {
-		a := make(name, start)
+		a := subscribe(name, start)
 		if a.status != http.StatusCreated || a.str("replayId") == "" {
 			t.Fatalf("%s: %d %s", name, a.status, a.text)
 		}
@@ -285,7 +285,7 @@ func TestANewSubscriptionBeginsWhereItIsAskedTo(t *testing.T) {
 		}
 	}
 	for name, start := range map[string]string{"word": `"yesterday"`, "future": `"2999-01-01T00:00:00Z"`, "number": `5`, "empty": `{}`, "list": `[1]`, "negative": `{"0":-1}`, "name": `{"x":1}`} {
-		if a := make(name, start); a.status != http.StatusUnprocessableEntity || !strings.HasPrefix(a.pointers()[0], "/startFrom") {
+		if a := subscribe(name, start); a.status != http.StatusUnprocessableEntity || !strings.HasPrefix(a.pointers()[0], "/startFrom") {
 			t.Errorf("%s: %d %s", name, a.status, a.text)
 		}
 	}

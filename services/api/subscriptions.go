@@ -122,7 +122,7 @@ func (s *Service) createSubscription(ctx context.Context, who caller, in *struct
 	}
 	var f fieldErrors
 	f.unsupported(in.Body.Ordering)
-	_, wrong := compileFilter("/filter", in.Body.Filter)
+	_, wrong := compileFilter(in.Body.Filter)
 	f.addAll(wrong)
 	replay, wrong := s.replayFrom(in.Body.StartFrom, &sub, who)
 	f.addAll(wrong)
@@ -198,7 +198,7 @@ func (s *Service) patchSubscription(ctx context.Context, who caller, in *struct 
 	patch := in.Body
 	var f fieldErrors
 	f.unsupported(deref(patch.Ordering))
-	_, wrong := compileFilter("/filter", patch.Filter)
+	_, wrong := compileFilter(patch.Filter)
 	f.addAll(wrong)
 	if patch.EndpointURL != nil {
 		f.addAll(s.checkEndpoint(ctx, *patch.EndpointURL))
