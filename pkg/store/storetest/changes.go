@@ -107,8 +107,9 @@ func changesAreLogged(t *testing.T, s Store) {
 		t.Errorf("a next page after %d changes", len(changes))
 	}
 	var after struct {
-		Status, StatusReason string
-		Overrides            webhook.Overrides
+		Status       string            `json:"status"`
+		StatusReason string            `json:"statusReason"`
+		Overrides    webhook.Overrides `json:"overrides"`
 	}
 	must(t, json.Unmarshal(changes[6].After, &after))
 	if after.Status != "disabled" || after.StatusReason != "too many failures" || after.Overrides.Headers["X-Token"] != "[redacted, changed]" {
