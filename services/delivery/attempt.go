@@ -47,7 +47,7 @@ type step struct {
 // run carries an item that has got a slot through one request.
 func (ss *session) run(it *item) {
 	begun := time.Now()
-	if it.try == 1 && !it.part.beginWork() {
+	if it.try == 1 && !ss.beginWork(it) {
 		ss.lanes.release(it.lane, begun, begun, noVerdict, 0)
 		return
 	}

@@ -459,7 +459,7 @@ func TestAStopLetsTheRequestUnderWayFinishAndBeginsNothing(t *testing.T) {
 		// Before the first measure nothing is deferred.
 		slow := receiver(func(*http.Request) (int, error) { time.Sleep(5 * time.Second); return 200, nil })
 		stop := w.start(testConfig(), slow)
-		settle(400 * time.Millisecond)
+		settle(200 * time.Millisecond)
 		begun := w.sent()
 		stop()
 		if n := len(w.retries()); begun == 0 || n != 0 {

@@ -42,14 +42,14 @@ func (ss *session) conclude(it *item, next step) {
 
 // putBack defers an item that has got no slot, unless its partition has been handed over.
 func (ss *session) putBack(p putBack) {
-	if p.it.part.beginWork() {
+	if ss.beginWork(p.it) {
 		ss.conclude(p.it, deferred(p.it.delivery, p.delay, p.reason))
 	}
 }
 
 // reject moves a record that cannot be read out of the way, with its reason.
 func (ss *session) reject(it *item, r *kgo.Record, cause error) {
-	if !it.part.beginWork() {
+	if !ss.beginWork(it) {
 		return
 	}
 	ss.deps.Log.WarnContext(ss.work, "delivery record rejected", "partition", r.Partition, "offset", r.Offset, "error", cause)

@@ -30,7 +30,7 @@ type partition struct {
 }
 
 // minWindow is the least a window shrinks to.
-const minWindow = 64
+const minWindow = 256
 
 // windowTime is how much work a window holds: enough to keep the worker busy, little enough that what comes behind a
 // busy endpoint is seen soon.
@@ -101,12 +101,14 @@ func (p *partition) full() bool {
 	return p.paused
 }
 
+// The window is of what waits. What has begun is bounded by the slots: if it counted, endpoints that hang would hold the
+// partition with it. It counts only against the most that may be held, which is reached where Kafka takes no outcomes.
 func (p *partition) fullLocked() bool {
-	records, bytes := p.window, p.maxBytes
+	waiting, records, bytes := p.window, p.cfg.WindowRecords, p.maxBytes
 	if p.paused {
-		records, bytes = records*3/4, bytes*3/4
+		waiting, records, bytes = waiting*3/4, records*3/4, bytes*3/4
 	}
-	return p.records >= records || p.bytes >= bytes
+	return p.records-p.working >= waiting || p.records >= records || p.bytes >= bytes
 }
 
 // fullWindows is how many partitions may hold as many bytes as one may. Where a worker has more of them, each holds less.
@@ -126,15 +128,16 @@ func (p *partition) measure(elapsed time.Duration, owned int) {
 	p.window = min(max(int(p.rate*windowTime.Seconds()), minWindow), p.cfg.WindowRecords)
 }
 
-// beginWork reports whether an attempt may begin: not after the partition has been revoked.
-func (p *partition) beginWork() bool {
+// beginWork reports whether an attempt may begin: not after the partition has been revoked. It also reports whether a
+// paused partition has room again, now that it does not wait any more.
+func (p *partition) beginWork() (begun, room bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.revoked {
-		return false
+		return false, false
 	}
 	p.working++
-	return true
+	return true, p.paused && !p.fullLocked()
 }
 
 func (p *partition) endWork() {

@@ -34,6 +34,31 @@ func TestAFullPartitionResumesWhenAQuarterOfItsWindowIsFree(t *testing.T) {
 	}
 }
 
+func TestWhatHasBegunDoesNotFillThePartition(t *testing.T) {
+	p := testPartition()
+	for range minWindow {
+		p.hold(1)
+	}
+	if !p.full() {
+		t.Fatal("not full at its window")
+	}
+	room := false
+	for range minWindow / 2 {
+		_, now := p.beginWork()
+		room = room || now
+	}
+	if !room || p.full() {
+		t.Fatal("full although half of it has begun")
+	}
+	for range 2000 - minWindow {
+		p.hold(1)
+		p.beginWork()
+	}
+	if !p.full() {
+		t.Fatal("holds more than it may while nothing is acknowledged")
+	}
+}
+
 func TestAPartitionIsFullByBytesToo(t *testing.T) {
 	p := testPartition()
 	p.hold(10_000)
@@ -76,11 +101,11 @@ func TestAWindowFollowsTheRate(t *testing.T) {
 
 func TestARevokedPartitionBeginsNothingAndWaitsForWhatHasBegun(t *testing.T) {
 	p := testPartition()
-	if !p.beginWork() {
+	if begun, _ := p.beginWork(); !begun {
 		t.Fatal("may not begin")
 	}
 	idle := p.revoke()
-	if p.beginWork() {
+	if begun, _ := p.beginWork(); begun {
 		t.Fatal("began after it was revoked")
 	}
 	select {

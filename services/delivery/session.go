@@ -19,7 +19,7 @@ import (
 
 const (
 	pollRecords     = 200
-	measureInterval = 500 * time.Millisecond
+	measureInterval = 250 * time.Millisecond
 	outcomeLinger   = 5 * time.Millisecond
 	// With plenty to do, records may gather before the next poll: a fetch for every few of them costs the broker and this
 	// process more than the records.
@@ -277,6 +277,15 @@ func (ss *session) hand(it *item) {
 			return
 		}
 	}
+}
+
+// beginWork reports whether work on an item may begin, and has the next records read where that makes room.
+func (ss *session) beginWork(it *item) bool {
+	begun, room := it.part.beginWork()
+	if room {
+		ss.hasRoom()
+	}
+	return begun
 }
 
 // finish ends the item's stay in this worker.
