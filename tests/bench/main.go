@@ -73,7 +73,7 @@ func partOf(args []string) func(context.Context, []string) error {
 		return nil
 	}
 	return map[string]func(context.Context, []string) error{
-		partReceiver: runReceiver, partFloor: runFloor,
+		partReceiver: runReceiver, partFloor: runFloor, partAudit: runAudit, partRetries: runRetries,
 		partEngine: runEngine, partEngineReceiver: runEngineReceiver, partStandardFloor: runStandardFloor,
 	}[args[0]]
 }

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// retryReport is what a run of the retry bench has measured.
+type retryReport struct {
+	retrySettings
+	Machine Machine
+
+	Memory, MemoryTwice  int64 // of Redis, above what it has when empty
+	RSS, RSSTwice        int64 // of the scheduler, at its peak
+	IdleCPU              float64
+	IdleCommands         float64 // a second
+	Rebuild, RebuildWork time.Duration
+	Uncached, Cached     float64 // fired a second
+	Late                 []time.Duration
+}
+
+func (r *retryReport) markdown() string {
+	slices.Sort(r.Late)
+	quantile := func(q float64) time.Duration { return r.Late[min(int(q*float64(len(r.Late))), len(r.Late)-1)] }
+	var t strings.Builder
+	fmt.Fprintf(&t, "# The retry engine\n\nWritten by `scripts/servers with go run ./tests/bench retries`. Commit %s, %s, %s, %s, load before: %s.\n\n",
+		r.Machine.Commit, r.Machine.CPU, r.Machine.Kernel, r.Machine.Go, r.Machine.Load)
+	t.WriteString("| | measured | at most, or at least | |\n|---|--:|--:|---|\n")
+	row := func(what, measured, bound string, holds bool) {
+		fmt.Fprintf(&t, "| %s | %s | %s | %s |\n", what, measured, bound, map[bool]string{true: "holds", false: "**missed**"}[holds])
+	}
+	mib := func(n int64) string { return fmt.Sprintf("%.0f MB", float64(n)/1e6) }
+	perRetry := float64(r.Memory) / float64(r.Waiting)
+	bound := int64(200 * r.Waiting)
+	row(fmt.Sprintf("Redis, %d waiting (%.0f bytes each)", r.Waiting, perRetry), mib(r.Memory), mib(bound), r.Memory <= bound)
+	row(fmt.Sprintf("Redis, %d waiting", 2*r.Waiting), mib(r.MemoryTwice), mib(2*bound), r.MemoryTwice <= 2*bound)
+	tenfold := r.Memory + 9*(r.MemoryTwice-r.Memory)
+	row(fmt.Sprintf("Redis, %d waiting, from these two", 10*r.Waiting), mib(tenfold), mib(10*bound), tenfold <= 10*bound)
+	row("scheduler, peak RSS, fill and rebuild", mib(r.RSS), "150 MB", r.RSS <= 150e6)
+	row(fmt.Sprintf("scheduler, peak RSS with %d", 2*r.Waiting), mib(r.RSSTwice), "150 MB", r.RSSTwice <= 150e6)
+	row("idle, processor", fmt.Sprintf("%.2f %% of a core", 100*r.IdleCPU), "1 %", r.IdleCPU < 0.01)
+	row("idle, Redis commands", fmt.Sprintf("%.1f /s", r.IdleCommands), "5 /s", r.IdleCommands < 5)
+	row("rebuild after FLUSHALL", fmt.Sprintf("%.1f s", r.RebuildWork.Seconds()), "60 s", r.RebuildWork <= time.Minute)
+	row("fired, bodies from Kafka", fmt.Sprintf("%.0f /s", r.Uncached), "10,000 /s", r.Uncached >= 10_000)
+	row("fired, bodies cached", fmt.Sprintf("%.0f /s", r.Cached), "25,000 /s", r.Cached >= 25_000)
+	row(fmt.Sprintf("lateness at %d due/s, p50", r.PerSecond), ms(quantile(.5)), "15 ms", quantile(.5) <= 15*time.Millisecond)
+	row("p99", ms(quantile(.99)), "100 ms", quantile(.99) <= 100*time.Millisecond)
+	row("earliest", ms(r.Late[0]), "never early", r.Late[0] >= 0)
+	fmt.Fprintf(&t, `
+Everything runs on this one machine: Kafka (one broker), Redis and one scheduler with its default settings, 12 partitions. Retries are
+of events with 400 bytes of data, of 100 subscriptions.
+
+- *Redis*: used_memory, less what it was when empty; everything counts. *Idle* is over %v with %d waiting and nothing due.
+- *Rebuild*: from the first word in the scheduler's log that it builds an index again to the last that one is built. The loss itself was
+  noticed, with nothing due and nothing coming in, and everything built %.1f s after FLUSHALL: a scheduler without work looks every 15 s.
+- *Fired*: %d retries that are due at the same moment, from the first on the deliveries topic to the last. No delivery worker runs, so that
+  nothing is paced. Cached: the cache is large enough for all. From Kafka: there is none.
+- *Lateness*: from the broker's append time plus the delay to when a consumer of the deliveries topic has the record; %d retries.
+`, r.Idle, r.Waiting, r.Rebuild.Seconds(), r.Firing, len(r.Late))
+	return t.String()
+}

@@ -1,0 +1,47 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestTheReportOnRetriesSaysWhatHolds(t *testing.T) {
+	r := retryReport{
+		retrySettings: retrySettings{Waiting: 1000, Firing: 10, PerSecond: 100, Idle: time.Minute},
+		Memory:        170_000, MemoryTwice: 340_000, RSS: 60e6, RSSTwice: 160e6, IdleCPU: 0.001, IdleCommands: 1,
+		Rebuild: time.Minute, RebuildWork: 20 * time.Second, Uncached: 12_000, Cached: 24_000,
+		Late: []time.Duration{9 * time.Millisecond, 2 * time.Millisecond, 200 * time.Millisecond},
+	}
+	text := r.markdown()
+	if strings.Contains(text, "%!") || strings.Contains(text, "NaN") {
+		t.Errorf("the report is broken:\n%s", text)
+	}
+	for _, line := range []string{
+		"| Redis, 1000 waiting (170 bytes each) | 0 MB | 0 MB | holds |", "| Redis, 10000 waiting, from these two | 2 MB | 2 MB | holds |",
+		"| scheduler, peak RSS with 2000 | 160 MB | 150 MB | **missed** |", "| fired, bodies cached | 24000 /s | 25,000 /s | **missed** |",
+		"| lateness at 100 due/s, p50 | 9.0 ms | 15 ms | holds |", "| p99 | 200.0 ms | 100 ms | **missed** |", "| earliest | 2.0 ms | never early | holds |",
+	} {
+		if !strings.Contains(text, line+"\n") {
+			t.Errorf("no line %q in\n%s", line, text)
+		}
+	}
+}
+
+func TestARebuildLastsFromItsFirstPartitionToItsLast(t *testing.T) {
+	log := filepath.Join(t.TempDir(), "scheduler.log")
+	line := func(at, message string) string {
+		return `{"time":"2026-04-14T` + at + `Z","msg":"` + message + `"}` + "\n"
+	}
+	const begin, end = "building the timer index again", "the timer index is built again"
+	text := line("09:00:00.5", begin) + line("09:00:02", end) + line("10:00:00", begin) + line("10:00:01", begin) + line("10:00:05", end) + line("10:00:07.25", end) + "other\n"
+	if err := os.WriteFile(log, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b := &retryBench{retrySettings: retrySettings{Idle: time.Minute}}
+	if took := b.lastRebuild(&process{log: log}); took != 7250*time.Millisecond {
+		t.Errorf("took %v", took)
+	}
+}
