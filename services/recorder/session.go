@@ -41,6 +41,7 @@ type session struct {
 	ended chan struct{}
 
 	waiting waiting         // of the taker
+	paused  bool            // deliveries are not read: so many wait; of the taker
 	tenants map[string]bool // that are known to exist; of the writer
 
 	mu sync.Mutex
@@ -196,7 +197,7 @@ func (ss *session) fill(ctx context.Context, b *batch, lastLogged *time.Time) {
 		if b.records >= ss.cfg.Batch || b.bytes >= maxBytes || !lingered.IsZero() && !now.Before(lingered) {
 			return
 		}
-		until := ss.waiting.due()
+		until := ss.waiting.due(now)
 		if !lingered.IsZero() && (until.IsZero() || lingered.Before(until)) {
 			until = lingered
 		}
@@ -207,6 +208,14 @@ func (ss *session) fill(ctx context.Context, b *batch, lastLogged *time.Time) {
 
 // poll adds what there is to a batch. It waits for the first record until a moment, if one is given.
 func (ss *session) poll(ctx context.Context, b *batch, until time.Time, lastLogged *time.Time) {
+	switch deliveries := ss.deps.Kafka.Topics.Deliveries; {
+	case !ss.paused && ss.waiting.crowded():
+		ss.paused = true
+		ss.cl.PauseFetchTopics(deliveries)
+	case ss.paused && ss.waiting.roomy():
+		ss.paused = false
+		ss.cl.ResumeFetchTopics(deliveries)
+	}
 	polling, cancel := context.WithCancel(ctx)
 	if !until.IsZero() {
 		polling, cancel = context.WithDeadline(ctx, until)

@@ -14,7 +14,9 @@ import (
 const (
 	shortestWait = time.Second
 	longestWait  = 10 * time.Second
-	backlogged   = 5 * time.Second
+	// A record older than this comes from a backlog. Even there nothing waits for longer than hardWait.
+	backlogged = 5 * time.Second
+	hardWait   = time.Minute
 	// What waits is bounded: beyond this the oldest go at once.
 	mostWaiting      = 100_000
 	mostWaitingBytes = 64 << 20
@@ -32,6 +34,8 @@ type waiting struct {
 	said, saidBefore map[uuid.UUID]said
 	// usual is how long after its delivery a first attempt comes at present, as a moving average.
 	usual time.Duration
+	// horizon is the time of the latest attempt, and heard when one was last read.
+	horizon, heard time.Time
 }
 
 type waitingRow struct {
@@ -84,6 +88,9 @@ func (w *waiting) say(row *store.Delivery) {
 
 // absorb takes note of what an attempt says. A waiting delivery that says nothing beyond it is not written any more.
 func (w *waiting) absorb(a *webhook.Attempt, row store.Delivery, at time.Time) {
+	if w.heard = time.Now(); at.After(w.horizon) {
+		w.horizon = at
+	}
 	if a.Number == 1 && a.Try == 1 && a.Generation == 0 {
 		w.usual += (min(max(at.Sub(a.DeliveryCreatedAt), 0), longestWait) - w.usual) / 256
 	}
@@ -100,25 +107,41 @@ func (w *waiting) absorb(a *webhook.Attempt, row store.Delivery, at time.Time) {
 	}
 }
 
-// due is when the oldest has waited long enough; zero where none waits. One that was old when it was read comes from a backlog, and its
-// attempt with it, however far apart the topics are read.
-func (w *waiting) due() time.Time {
+// wait is how long a delivery waits for its attempt at present.
+func (w *waiting) wait() time.Duration { return min(max(shortestWait, 2*w.usual), longestWait) }
+
+// over reports whether the oldest has waited long enough. One that was old when it was read comes from a backlog, in which its attempt
+// is as far behind it as it was made later: there the time of the records counts, as long as there are attempts to be read.
+func (w *waiting) over(now time.Time) bool {
+	oldest := &w.rows[0]
+	made, waited := oldest.record.Timestamp, now.Sub(oldest.read)
+	if oldest.read.Sub(made) > backlogged && now.Sub(w.heard) < shortestWait && waited < hardWait {
+		return w.horizon.Sub(made) >= w.wait()
+	}
+	return waited >= w.wait()
+}
+
+// due is when to look again whether the oldest has waited long enough; zero where none waits.
+func (w *waiting) due(now time.Time) time.Time {
 	if len(w.rows) == 0 {
 		return time.Time{}
 	}
-	oldest := &w.rows[0]
-	if oldest.read.Sub(oldest.record.Timestamp) > backlogged {
-		return oldest.read.Add(longestWait)
+	if at := w.rows[0].read.Add(w.wait()); at.After(now) {
+		return at
 	}
-	return oldest.read.Add(min(max(shortestWait, 2*w.usual), longestWait))
+	return now.Add(shortestWait)
 }
+
+// crowded reports that so much waits that no further deliveries should be read; roomy that they may be again.
+func (w *waiting) crowded() bool { return len(w.rows) > mostWaiting/2 || w.bytes > mostWaitingBytes/2 }
+func (w *waiting) roomy() bool   { return len(w.rows) < mostWaiting/4 && w.bytes < mostWaitingBytes/4 }
 
 // next is the oldest one if it is not to wait any longer.
 func (w *waiting) next(now time.Time, all bool) (out waitingRow, ok bool) {
 	if len(w.rows) == 0 {
 		return waitingRow{}, false
 	}
-	if !all && !w.rows[0].told && now.Before(w.due()) && len(w.rows) <= mostWaiting && w.bytes <= mostWaitingBytes {
+	if !all && !w.rows[0].told && !w.over(now) && len(w.rows) <= mostWaiting && w.bytes <= mostWaitingBytes {
 		return waitingRow{}, false
 	}
 	out = w.rows[0]

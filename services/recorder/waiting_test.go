@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -73,7 +74,7 @@ func TestWaitingChangesNothingThatIsWritten(t *testing.T) {
 				}
 				b.addWaited(row)
 			}
-			if due := w.due(); !due.IsZero() && due.After(w.rows[0].read.Add(longestWait)) {
+			if due := w.due(now); !due.IsZero() && due.After(now.Add(longestWait)) {
 				t.Fatal("a delivery may wait for too long")
 			}
 			if next := b.Offsets[store.TopicPartition{Topic: names.Deliveries}]; int(next)+len(w.rows) != int(offset[names.Deliveries]) {
@@ -202,6 +203,32 @@ func TestEventsAreFoundWhetherAnybodyWantedThemOrNot(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		if _, err := w.db.Event(ctx, "nobody", "theirs now"); err != nil {
 			t.Errorf("once the tenant exists: %v", err)
+		}
+	})
+}
+
+func TestABacklogLargerThanWhatMayWaitIsWritten(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		var records []*kgo.Record
+		for i := range 60 {
+			d := newDelivery(fmt.Sprintf("event-%03d", i))
+			d.Event.Data = []byte(`"` + strings.Repeat("x", 900_000) + `"`)
+			records = append(records, w.delivery(d), w.attempt(newAttempt(d, 1, webhook.Delivered)))
+		}
+		w.produce(records...)
+		time.Sleep(time.Minute)
+		stop := w.start()
+		defer stop()
+		time.Sleep(time.Minute)
+		delivered := 0
+		for _, row := range w.rows() {
+			if row.Status == webhook.Delivered {
+				delivered++
+			}
+		}
+		time.Sleep(lagInterval)
+		if lag := w.value("hookline.consumer.lag.records", "group=recorder"); delivered != 60 || lag != 0 {
+			t.Errorf("%d of 60 deliveries are recorded, and %v records are not", delivered, lag)
 		}
 	})
 }
