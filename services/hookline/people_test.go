@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -169,4 +170,65 @@ func TestWrongCommandLinesAreRefusedWithWhatToDo(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestPeopleAskWhyAndReplayFromTheCommandLine(t *testing.T) {
+	receiver := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer receiver.Close()
+	d := startDev(t, t.TempDir())
+	p := d.people()
+	d.subscribe("small", receiver.URL, nil)
+	var subs []struct{ ID, Name string }
+	p.json(&subs, "subscriptions", "ls")
+	before := d.configOffset()
+	p.run("subscriptions", "update", subs[0].ID, "--filter", `{"data":{"amount":[{"numeric":["<",100]}]}}`)
+	if !poll(t.Context(), func() bool { return d.configOffset() > before }) {
+		t.Fatal("the filter is not live")
+	}
+	for id, amount := range map[string]string{"cheap": "1", "dear": "1000"} {
+		p.run("events", "publish", "--file", p.file(`{"event_id":"`+id+`","event_type":"order.paid","data":{"amount":`+amount+`}}`))
+	}
+	d.delivered(1)
+	if !poll(t.Context(), func() bool { _, _, code := p.try("", "events", "get", "dear"); return code == exitOK }) {
+		t.Fatal("the event that nobody wants is not recorded")
+	}
+
+	if out := p.run("why", "dear"); !strings.Contains(out, "outcome: filter") || !strings.Contains(out, "data.amount") {
+		t.Errorf("why dear:\n%s", out)
+	}
+	if out := p.run("why", "cheap"); !strings.Contains(out, "outcome: delivery") {
+		t.Errorf("why cheap:\n%s", out)
+	}
+	var tried struct{ Looked, Matched int }
+	p.json(&tried, "subscriptions", "dry-run", "--type", "order.*", "--filter", `{"data":{"amount":[1000]}}`)
+	if tried.Looked != 2 || tried.Matched != 1 {
+		t.Errorf("dry-run: %+v", tried)
+	}
+
+	create := []string{"replays", "create", "--subscription", subs[0].ID, "--from", "1h"}
+	out, errs, code := p.try("n\n", create...)
+	if code != exitFailed || !strings.Contains(errs, "This sends 1 deliveries") || out != "" {
+		t.Errorf("not confirmed: exit code %d, %s%s", code, out, errs)
+	}
+	if out, errs, code = p.try("", append(create, "--yes", "--watch", "--rate", "1000")...); code != exitOK || !strings.Contains(out, "state: done") || !strings.Contains(out, "matched: 1") {
+		t.Errorf("replay: exit code %d, %s%s", code, out, errs)
+	}
+	if !poll(t.Context(), func() bool {
+		return strings.Contains(p.run("deliveries", "ls", "--event", "cheap", "-o", "json"), `"attemptCount": 1`)
+	}) {
+		t.Error("the replayed delivery has not been attempted")
+	}
+	if out := p.run("changes", "ls", "--kind", "replay"); !strings.Contains(out, "create") {
+		t.Errorf("changes:\n%s", out)
+	}
+}
+
+// file is the path of a file with a text.
+func (p people) file(text string) string {
+	p.t.Helper()
+	path := filepath.Join(p.t.TempDir(), "input")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		p.t.Fatal(err)
+	}
+	return path
 }
