@@ -133,7 +133,7 @@ func TestFollowUpsComeAfterTheirSyncAndOneAfterTheOther(t *testing.T) {
 	if s := w.book.Sizes(); s != (Sizes{Expectations: 1}) {
 		t.Errorf("left: %+v", s)
 	}
-	w.now = w.now.Add(73 * time.Hour)
+	w.now = w.now.Add(72*time.Hour + grace)
 	w.act()
 	if s := w.book.Sizes(); s != (Sizes{}) {
 		t.Errorf("left after the window: %+v", s)

@@ -15,6 +15,9 @@ import (
 // profiles; an end that nobody has told of by then has got lost with what it was about.
 const Patience = 24 * time.Hour
 
+// grace is how long a delivery that is called back too late is still known, so that the answer can say so.
+const grace = 24 * time.Hour
+
 // Rules say what follows from a call, and who will get an event.
 type Rules interface {
 	// Follow evaluates the rules of the call's profile. What could not be evaluated is left out.
@@ -169,7 +172,7 @@ func (d *decision) release() {
 // expire forgets deliveries that can be called back no more, once nothing waits for them.
 func (d *decision) expire() {
 	for _, x := range d.expectations {
-		if d.now.Before(x.Until) || slices.ContainsFunc(d.queue, func(f *webhook.FollowUp) bool { return f.Delivery == x.Delivery }) {
+		if d.now.Before(x.Until.Add(grace)) || slices.ContainsFunc(d.queue, func(f *webhook.FollowUp) bool { return f.Delivery == x.Delivery }) {
 			continue
 		}
 		d.record(matchKey(d.name, x.Delivery), nil)

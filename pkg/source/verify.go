@@ -408,3 +408,6 @@ func (t *Timestamp) time(stamp string) (time.Time, error) {
 	}
 	return time.Unix(n, 0), err
 }
+
+// Proves reports whether a header, by its canonical name, is part of how the third party shows that a request is its own.
+func (s *Source) Proves(name string) bool { return name == s.verify.Header }

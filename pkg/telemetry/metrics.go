@@ -34,6 +34,11 @@ type Metrics struct {
 	RecorderRows      metric.Int64Counter       // table
 	ConfigOffset      metric.Int64Gauge         // offset of the config topic that is applied
 	IngestRequests    metric.Int64Counter       // code
+	SourceRequests    metric.Int64Counter       // outcome: accepted, rejected, refused; reason
+	Callbacks         metric.Int64Counter       // outcome: accepted, repeated, refused; reason
+	FollowUps         metric.Int64Counter       // follow-ups released
+	FollowUpsWaiting  metric.Int64Gauge         // follow-ups that wait for what is before them
+	CallbacksExpected metric.Int64Gauge         // deliveries that may be called back
 	InvalidEventField metric.Int64Counter       // unknown envelope fields, ignored
 	UnackedBytes      metric.Int64UpDownCounter // bytes of deliveries held by workers
 }
@@ -63,6 +68,11 @@ func NewMetrics(provider metric.MeterProvider) (*Metrics, error) {
 		RecorderRows:      b.counter("hookline.recorder.rows", "Rows written by the recorder, by table."),
 		ConfigOffset:      b.gauge("hookline.config.offset", "Offset of the config topic that is applied."),
 		IngestRequests:    b.counter("hookline.ingest.requests", "Requests to ingest, by status code."),
+		SourceRequests:    b.counter("hookline.source.requests", "Requests of third parties to sources, by outcome and reason."),
+		Callbacks:         b.counter("hookline.callbacks", "Requests of receivers that call back, by outcome and reason."),
+		FollowUps:         b.counter("hookline.follow.ups", "Events released after a verified callback."),
+		FollowUpsWaiting:  b.gauge("hookline.follow.ups.waiting", "Events that wait for those before them."),
+		CallbacksExpected: b.gauge("hookline.callbacks.expected", "Deliveries that their receivers may call back."),
 		InvalidEventField: b.counter("hookline.event.unknown.fields", "Unknown envelope fields of events, ignored."),
 		UnackedBytes:      b.upDown("hookline.delivery.held.bytes", "Bytes of delivery records that a worker holds."),
 	}

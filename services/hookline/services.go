@@ -34,14 +34,16 @@ type runner interface {
 }
 
 type ingestConfig struct {
-	Process processConfig
-	Ingest  ingest.Config
+	Process  processConfig
+	Ingest   ingest.Config
+	Keys     keysConfig
+	Profiles profilesConfig
 }
 
 func assembleIngest(_ context.Context, p *process, cfg *ingestConfig) (runner, error) {
 	s, err := ingest.New(cfg.Ingest, ingest.Deps{
 		Log: p.log.With("service", "ingest"), Metrics: p.telemetry.Metrics, Tracer: p.telemetry.Tracer, Health: p.health, Kafka: p.kafka,
-		Snapshot: p.config(), Mounted: p.mux != nil,
+		Snapshot: p.config(), Keys: cfg.Keys.ring(), Profiles: cfg.Profiles.catalog(), Mounted: p.mux != nil,
 	})
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 // Package ingest takes events over HTTP and writes them to the events topic: POST /v1/events, for producers that do not
-// speak Kafka. It answers 202 only when every in-sync replica has the events. It needs Kafka and the config snapshot,
-// from which it knows the API keys, and no database; it matches no subscription.
+// speak Kafka; POST /v1/sources/{id}, for third parties' webhooks; and POST /v1/callbacks/…, for receivers that send back what they
+// got, after which it releases what follows. It answers 2xx only when every in-sync replica has what the answer promises. It needs
+// Kafka and the config snapshot, from which it knows the API keys, and no database.
 package ingest
 
 import (
@@ -21,7 +22,10 @@ import (
 	"github.com/hookline/hookline/pkg/event"
 	"github.com/hookline/hookline/pkg/health"
 	"github.com/hookline/hookline/pkg/kafka"
+	"github.com/hookline/hookline/pkg/profile"
 	"github.com/hookline/hookline/pkg/run"
+	"github.com/hookline/hookline/pkg/seal"
+	"github.com/hookline/hookline/pkg/snapshot"
 	"github.com/hookline/hookline/pkg/telemetry"
 	"github.com/hookline/hookline/pkg/webhook"
 )
@@ -53,6 +57,32 @@ func (c Config) Validate() error {
 type Snapshot interface {
 	Ready() <-chan struct{}
 	APIKey(hash [32]byte) (*webhook.APIKey, bool)
+	Sources
+	Subscriptions
+}
+
+// Sources are where third parties post to, and whose connections they speak of.
+type Sources interface {
+	Source(id string) (*snapshot.Source, bool)
+	Connection(tenant, aggregator, remoteID string) (*webhook.Connection, bool)
+}
+
+// Subscriptions say who calls back, and who gets what follows.
+type Subscriptions interface {
+	Wanting(tenant, eventType string) []*webhook.Subscription
+	Match(e *webhook.Event) (matched []*webhook.Subscription, failed int)
+	Secret(id string) (*webhook.Secret, bool)
+}
+
+// Keys open secrets: a *seal.Ring.
+type Keys interface {
+	Open(s *webhook.Secret, v webhook.SecretVersion) (seal.Value, error)
+}
+
+// Profiles are the delivery contracts: a *profile.Catalog.
+type Profiles interface {
+	Names() []string
+	Get(name string) (*profile.Profile, bool)
 }
 
 // Deps are the parts. Tracer, Listener and Mounted may be zero.
@@ -63,6 +93,8 @@ type Deps struct {
 	Health   *health.Health
 	Kafka    *kafka.Cluster
 	Snapshot Snapshot
+	Keys     Keys
+	Profiles Profiles
 	// Listener is served instead of one on Config.Addr. Run closes it.
 	Listener net.Listener
 	// Mounted says that the caller serves [Service.Handler] itself: Run listens nowhere, and still writes and drains.
@@ -81,6 +113,11 @@ type Service struct {
 	held     atomic.Int64 // bytes of the requests under way
 	under    gate
 	unhappy  once
+	told     told
+
+	callbacks map[string]*profile.Profile // by the path that is called
+	// ledger is nil while what may be called back is not known.
+	ledger atomic.Pointer[ledger]
 }
 
 // producer is a client and the way to say that it cannot go on.
@@ -97,9 +134,13 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if deps.Tracer == nil {
 		deps.Tracer = noop.NewTracerProvider().Tracer("")
 	}
+	called, err := callbacks(deps.Profiles)
+	if err != nil {
+		return nil, err
+	}
 	starting := errors.New("starting")
 	return &Service{
-		cfg: cfg, deps: deps,
+		cfg: cfg, deps: deps, callbacks: called, told: told{sources: map[string]*second{}},
 		kafka:  deps.Health.Need("ingest: kafka", starting),
 		config: deps.Health.Need("ingest: config", starting),
 	}, nil
@@ -127,7 +168,10 @@ func (s *Service) Run(ctx context.Context) error {
 			served <- run.Serve(running, s.deps.Log, listener, s.Handler(), s.cfg.DrainTimeout)
 		}()
 	}
+	var following sync.WaitGroup
+	following.Go(func() { s.follow(running) })
 	s.produce(running)
+	following.Wait()
 	return <-served
 }
 
@@ -140,7 +184,8 @@ func (s *Service) produce(ctx context.Context) {
 }
 
 func (s *Service) waitUntilReady(ctx context.Context) error {
-	if err := s.deps.Kafka.WaitTopics(ctx, s.deps.Log, s.kafka.Set, s.deps.Kafka.Topics.Events); err != nil {
+	names := s.deps.Kafka.Topics
+	if err := s.deps.Kafka.WaitTopics(ctx, s.deps.Log, s.kafka.Set, names.Events, names.Rejected, names.SourceRequests, names.Callbacks); err != nil {
 		return err
 	}
 	return s.config.Await(ctx, s.deps.Snapshot.Ready())
@@ -214,10 +259,12 @@ func (g *gate) idle() <-chan struct{} {
 	return g.empty
 }
 
-// Handler answers /v1/events. It may be used before Run and after it: then it answers 503.
+// Handler answers /v1/events, /v1/sources/{id} and /v1/callbacks/. It may be used before Run and after it: then it answers 503.
 func (s *Service) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("/v1/events", s.serve)
+	mux.HandleFunc("/v1/events", s.answer(http.StatusAccepted, s.take))
+	mux.HandleFunc("/v1/sources/{id}", s.answer(http.StatusAccepted, s.takeFromSource))
+	mux.HandleFunc("/v1/callbacks/{path...}", s.answer(http.StatusOK, s.takeCallback))
 	mux.HandleFunc("/", notFound)
 	return mux
 }

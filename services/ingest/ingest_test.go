@@ -32,6 +32,8 @@ import (
 	"github.com/hookline/hookline/pkg/health"
 	"github.com/hookline/hookline/pkg/httpapi"
 	"github.com/hookline/hookline/pkg/kafka"
+	"github.com/hookline/hookline/pkg/profile"
+	"github.com/hookline/hookline/pkg/seal"
 	"github.com/hookline/hookline/pkg/telemetry"
 	"github.com/hookline/hookline/pkg/webhook"
 )
@@ -40,6 +42,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // keys are the API keys of a test, by name; the token of a key is its name, made long enough.
 type keys struct {
+	*table
 	ready chan struct{}
 	byKey map[[32]byte]*webhook.APIKey
 }
@@ -47,7 +50,7 @@ type keys struct {
 func token(name string) string { return "test-token-of-" + name }
 
 func newKeys() *keys {
-	k := &keys{ready: make(chan struct{}), byKey: map[[32]byte]*webhook.APIKey{}}
+	k := &keys{table: newTable(), ready: make(chan struct{}), byKey: map[[32]byte]*webhook.APIKey{}}
 	close(k.ready)
 	add := func(name, tenant string, change func(*webhook.APIKey), permissions ...webhook.Permission) {
 		key := &webhook.APIKey{ID: name, Tenant: tenant, Permissions: permissions}
@@ -87,12 +90,13 @@ func inWorld(t *testing.T, change func(*Config, *Deps), test func(t *testing.T, 
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{T: t, health: health.New()}
 		var err error
-		if w.fake, err = kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(9092), kfake.ListenFn(w.network.Listen)); err != nil {
+		if w.fake, err = kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(9092), kfake.ListenFn(w.network.Listen),
+			kfake.BrokerConfigs(map[string]string{"group.consumer.heartbeat.interval.ms": "1000"})); err != nil {
 			t.Fatal(err)
 		}
 		defer w.fake.Close()
 		open := func(dial func(context.Context, string, string) (net.Conn, error)) *kafka.Cluster {
-			return kafka.New(kafka.Config{Brokers: []string{"127.0.0.1:9092"}, TopicPrefix: "hookline."}, slog.New(slog.DiscardHandler), kgo.Dialer(dial))
+			return kafka.New(kafka.Config{Brokers: []string{"127.0.0.1:9092"}, SessionTimeout: 10 * time.Second, TopicPrefix: "hookline."}, slog.New(slog.DiscardHandler), kgo.Dialer(dial))
 		}
 		w.cluster = open(func(ctx context.Context, network, addr string) (net.Conn, error) {
 			if w.cut.Load() {
@@ -119,8 +123,12 @@ func (w *world) start(change func(*Config, *Deps)) {
 	if err != nil {
 		w.Fatal(err)
 	}
+	ring, err := seal.ParseRing(testRing)
+	if err != nil {
+		w.Fatal(err)
+	}
 	cfg := Config{Addr: "127.0.0.1:0", BufferBytes: 64 << 20, DrainTimeout: 5 * time.Second}
-	deps := Deps{Log: slog.New(slog.DiscardHandler), Metrics: metrics, Health: w.health, Kafka: w.cluster, Snapshot: newKeys(), Mounted: true}
+	deps := Deps{Log: slog.New(slog.DiscardHandler), Metrics: metrics, Health: w.health, Kafka: w.cluster, Snapshot: newKeys(), Keys: ring, Profiles: profile.Builtin(), Mounted: true}
 	if change != nil {
 		change(&cfg, &deps)
 	}

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"github.com/hookline/hookline/pkg/apikey"
 	"github.com/hookline/hookline/pkg/event"
 	"github.com/hookline/hookline/pkg/httpapi"
@@ -45,47 +47,61 @@ func later(code, detail string) *refusal {
 }
 
 func notFound(w http.ResponseWriter, _ *http.Request) {
-	httpapi.Write(w, httpapi.Problem{Status: http.StatusNotFound, Code: "not_found", Detail: "events are taken at /v1/events"})
+	httpapi.Write(w, httpapi.Problem{Status: http.StatusNotFound, Code: "not_found", Detail: "events are taken at /v1/events, webhooks at /v1/sources/{id}, callbacks at /v1/callbacks/"})
 }
 
-func (s *Service) serve(w http.ResponseWriter, r *http.Request) {
-	s.under.enter()
-	defer s.under.leave()
-	began := time.Now()
-	answer, refused := s.take(w, r)
-	status := http.StatusAccepted
-	if refused != nil {
-		status = refused.Status
-		for name, value := range refused.header {
-			w.Header().Set(name, value)
+// answer serves what take does, with this status where it does it.
+func (s *Service) answer(done int, take func(http.ResponseWriter, *http.Request) (any, *refusal)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		s.under.enter()
+		defer s.under.leave()
+		began := time.Now()
+		answer, refused := any(nil), postOnly(r)
+		if refused == nil {
+			answer, refused = take(w, r)
 		}
-		httpapi.Write(w, refused.Problem)
-	} else {
-		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(status)
-		// The client may have gone; its events are written all the same.
-		_ = json.NewEncoder(w).Encode(answer)
+		status := done
+		if refused != nil {
+			status = refused.Status
+			for name, value := range refused.header {
+				w.Header().Set(name, value)
+			}
+			httpapi.Write(w, refused.Problem)
+		} else {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(status)
+			// The client may have gone; its events are written all the same.
+			_ = json.NewEncoder(w).Encode(answer)
+		}
+		s.deps.Metrics.IngestRequests.Add(r.Context(), 1, telemetry.Label("code", strconv.Itoa(status)))
+		s.deps.Log.DebugContext(r.Context(), "request", "status", status, "duration", time.Since(began))
 	}
-	s.deps.Metrics.IngestRequests.Add(r.Context(), 1, telemetry.Label("code", strconv.Itoa(status)))
-	s.deps.Log.DebugContext(r.Context(), "request", "status", status, "duration", time.Since(began))
+}
+
+func postOnly(r *http.Request) *refusal {
+	if r.Method == http.MethodPost {
+		return nil
+	}
+	refused := refuse(http.StatusMethodNotAllowed, "method_not_allowed", "use POST")
+	refused.header = map[string]string{"Allow": http.MethodPost}
+	return refused
 }
 
 // take does what a request asks, and returns the body of the answer.
 func (s *Service) take(w http.ResponseWriter, r *http.Request) (answer any, refused *refusal) {
-	if r.Method != http.MethodPost {
-		refused = refuse(http.StatusMethodNotAllowed, "method_not_allowed", "use POST")
-		refused.header = map[string]string{"Allow": http.MethodPost}
-		return nil, refused
-	}
 	key, refused := s.authenticate(r)
 	if refused != nil {
 		return nil, refused
 	}
-	p := s.producer.Load()
-	if p == nil {
-		return nil, later("unavailable", "Kafka or the configuration is not there yet, or the service is stopping")
+	p, refused := s.ready()
+	if refused != nil {
+		return nil, refused
 	}
-	body, release, refused := s.read(w, r)
+	most := int64(event.MaxBatchSize)
+	if !event.MayBeBatch(r.Header) {
+		most = event.MaxRecord
+	}
+	body, release, refused := s.read(w, r, most)
 	defer release()
 	if refused != nil {
 		return nil, refused
@@ -98,6 +114,15 @@ func (s *Service) take(w http.ResponseWriter, r *http.Request) (answer any, refu
 		return nil, refused
 	}
 	return accepted(events, batch), nil
+}
+
+// ready is the producer, where there is one: then the configuration is there too.
+func (s *Service) ready() (*producer, *refusal) {
+	p := s.producer.Load()
+	if p == nil {
+		return nil, later("unavailable", "Kafka or the configuration is not there yet, or the service is stopping")
+	}
+	return p, nil
 }
 
 // authenticate finds the key that the request shows. The snapshot may not be ready: then nobody is known.
@@ -132,15 +157,11 @@ func (s *Service) authenticate(r *http.Request) (*webhook.APIKey, *refusal) {
 	return key, nil
 }
 
-// read takes the body, within its bound and within the room that is left. Call release when the request is answered.
-func (s *Service) read(w http.ResponseWriter, r *http.Request) (body []byte, release func(), refused *refusal) {
+// read takes the body, of at most so many bytes, and within the room that is left. Call release when the request is answered.
+func (s *Service) read(w http.ResponseWriter, r *http.Request, most int64) (body []byte, release func(), refused *refusal) {
 	release = func() {}
 	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
 		return nil, release, refuse(http.StatusUnsupportedMediaType, "unsupported_content_encoding", "send the body as it is, not compressed")
-	}
-	most := int64(event.MaxBatchSize)
-	if !event.MayBeBatch(r.Header) {
-		most = event.MaxRecord
 	}
 	tooLarge := refuse(http.StatusRequestEntityTooLarge, string(event.TooLarge), fmt.Sprintf("more than %d bytes", most))
 	expected := r.ContentLength
@@ -245,6 +266,11 @@ func (s *Service) write(ctx context.Context, p *producer, events []event.Decoded
 	if refused != nil {
 		return refused
 	}
+	return s.writeRecords(ctx, p, records)
+}
+
+// writeRecords is write for records that are made.
+func (s *Service) writeRecords(ctx context.Context, p *producer, records []*kgo.Record) *refusal {
 	results := make(chan error, len(records))
 	for _, r := range records {
 		p.TryProduce(context.WithoutCancel(ctx), r, promise(results))

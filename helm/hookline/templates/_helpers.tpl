@@ -43,7 +43,7 @@ capabilities:
 {{- define "hookline.secrets" -}}
 {{- $common := list "HOOKLINE_KAFKA_SASL_PASSWORD" -}}
 {{- $secrets := dict
-  "ingest"    (dict "required" (list) "optional" $common)
+  "ingest"    (dict "required" (list "HOOKLINE_ENCRYPTION_KEYS") "optional" $common)
   "router"    (dict "required" (list) "optional" $common)
   "delivery"  (dict "required" (list "HOOKLINE_ENCRYPTION_KEYS") "optional" $common)
   "scheduler" (dict "required" (list) "optional" (append $common "HOOKLINE_REDIS_URL"))

@@ -1,0 +1,296 @@
+package ingest
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/hookline/hookline/pkg/seal"
+	"github.com/hookline/hookline/pkg/snapshot"
+	"github.com/hookline/hookline/pkg/source"
+	"github.com/hookline/hookline/pkg/topic"
+	"github.com/hookline/hookline/pkg/webhook"
+	"github.com/hookline/hookline/pkg/wire"
+)
+
+const testRing = "test:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+
+// table is what sources, connections and subscriptions a test has.
+type table struct {
+	sources     map[string]*snapshot.Source
+	connections map[string]*webhook.Connection
+	subs        []*webhook.Subscription
+	secrets     map[string]*webhook.Secret
+}
+
+func newTable() *table {
+	return &table{sources: map[string]*snapshot.Source{}, connections: map[string]*webhook.Connection{}, secrets: map[string]*webhook.Secret{}}
+}
+
+func (c *table) Source(id string) (*snapshot.Source, bool) {
+	found, ok := c.sources[id]
+	return found, ok
+}
+
+func (c *table) Connection(tenant, aggregator, remoteID string) (*webhook.Connection, bool) {
+	found, ok := c.connections[webhook.ConnectionID(tenant, aggregator, remoteID)]
+	return found, ok
+}
+
+func (c *table) Wanting(tenant, eventType string) (out []*webhook.Subscription) {
+	for _, sub := range c.subs {
+		if sub.Tenant == tenant && sub.Wants(eventType) {
+			out = append(out, sub)
+		}
+	}
+	return out
+}
+
+func (c *table) Match(e *webhook.Event) ([]*webhook.Subscription, int) {
+	return c.Wanting(e.Tenant, e.Type), 0
+}
+
+func (c *table) Secret(id string) (*webhook.Secret, bool) {
+	found, ok := c.secrets[id]
+	return found, ok
+}
+
+func sealed(secret *webhook.Secret, value string) []webhook.SecretVersion {
+	ring, err := seal.ParseRing(testRing)
+	if err != nil {
+		panic(err)
+	}
+	return []webhook.SecretVersion{{Number: 1, Sealed: ring.Seal(seal.Value(value), secret, 1)}}
+}
+
+const (
+	mxSecret = "the-secret-of-mx"
+	mxBody   = `{"type":"AGGREGATION","member_guid":"MBR-1","transactions_created_count":2}`
+	mxSpec   = `{
+		"verify": {"scheme": "hmac", "header": "X-Signature", "prefix": "sha256="},
+		"id": {"header": "X-Request-Id"},
+		"connection": {"aggregator": "mx", "remoteId": {"pointer": "/member_guid"}},
+		"event": {
+			"type": {"const": "financial_connection.sync_data"}, "orderingKey": {"connection": "id"},
+			"data": [
+				{"name": "financial_connection_id", "connection": "id"}, {"name": "environment", "connection": "environment"},
+				{"name": "source", "connection": "aggregator"}, {"name": "remote_data", "raw": true}
+			]
+		}
+	}`
+)
+
+// addSource gives the table a source of a specification, and one connection.
+func (c *table) addSource(t *testing.T, id, spec string) {
+	t.Helper()
+	rules, err := source.Compile(json.RawMessage(spec))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &webhook.Source{ID: id, Tenant: "default", Name: id}
+	s.Versions = sealed(s.Secret(), mxSecret)
+	c.sources[id] = &snapshot.Source{Source: s, Rules: rules}
+	connection := &webhook.Connection{Tenant: "default", Aggregator: "mx", RemoteID: "MBR-1", ConnectionID: "conn-1", Client: "acme", Environment: "sandbox"}
+	c.connections[webhook.ConnectionID("default", "mx", "MBR-1")] = connection
+}
+
+func signature(body string) string {
+	m := hmac.New(sha256.New, []byte(mxSecret))
+	m.Write([]byte(body))
+	return "sha256=" + hex.EncodeToString(m.Sum(nil))
+}
+
+func (w *world) postTo(path, body string, headers ...string) answer {
+	r := httptest.NewRequestWithContext(w.Context(), http.MethodPost, path, strings.NewReader(body))
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	recorder := httptest.NewRecorder()
+	w.service.Handler().ServeHTTP(recorder, r)
+	return answer{recorder.Code, recorder.Header(), recorder.Body.String()}
+}
+
+// all reads what a topic holds now.
+func (w *world) all(name string) (out []*kgo.Record) {
+	w.Helper()
+	ends, err := kadm.NewClient(w.client).ListEndOffsets(w.Context(), name)
+	if err != nil {
+		w.Fatal(err)
+	}
+	var total int64
+	ends.Each(func(o kadm.ListedOffset) { total += o.Offset })
+	cl, err := w.cluster.Client(kgo.ConsumeTopics(name), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	if err != nil {
+		w.Fatal(err)
+	}
+	defer cl.Close()
+	for int64(len(out)) < total {
+		out = append(out, cl.PollFetches(w.Context()).Records()...)
+	}
+	return out
+}
+
+// withSource starts a world that has the source mx.
+func withSource(t *testing.T, test func(t *testing.T, w *world, c *table)) {
+	k := newKeys()
+	k.addSource(t, "mx", mxSpec)
+	inWorld(t, func(_ *Config, d *Deps) { d.Snapshot = k }, func(t *testing.T, w *world) { test(t, w, k.table) })
+}
+
+func TestAThirdPartysWebhookBecomesAnEvent(t *testing.T) {
+	withSource(t, func(t *testing.T, w *world, _ *table) {
+		const parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+		got := w.postTo("/v1/sources/mx", mxBody, "X-Signature", signature(mxBody), "X-Request-Id", "r1", "Traceparent", parent)
+		if got.status != 202 {
+			t.Fatalf("got %+v", got)
+		}
+		if again := w.postTo("/v1/sources/mx", mxBody, "X-Signature", signature(mxBody), "X-Request-Id", "r1"); again.status != 202 {
+			t.Fatalf("again: %+v", again)
+		}
+		events := w.events()
+		if len(events) != 2 || events[0].ID != events[1].ID {
+			t.Fatalf("%d events, want the same one twice: %+v", len(events), events)
+		}
+		e := w.byID()[webhook.SourceEventID("mx", "r1")]
+		want := `{"financial_connection_id":"conn-1","environment":"sandbox","source":"mx","remote_data":"` + strings.ReplaceAll(mxBody, `"`, `\"`) + `"}`
+		if e.Type != "financial_connection.sync_data" || e.Tenant != "acme" || e.OrderingKey != "conn-1" || string(e.Data) != want {
+			t.Errorf("event %+v", e)
+		}
+		if events[0].Trace.Parent != parent && events[1].Trace.Parent != parent {
+			t.Errorf("trace %q and %q", events[0].Trace.Parent, events[1].Trace.Parent)
+		}
+		time.Sleep(time.Second)
+		for _, r := range w.all(w.cluster.Topics.SourceRequests) {
+			told, err := wire.DecodeSourceRequest(r.Value)
+			if err != nil || told.Outcome != webhook.SourceAccepted || told.EventID != e.ID || told.SourceID != "mx" || told.RemoteID != "MBR-1" || told.Bytes != len(mxBody) {
+				t.Errorf("told %+v (%v)", told, err)
+			}
+		}
+	})
+}
+
+func TestWhatIsNotTheThirdPartysOwnIsRefusedAndTold(t *testing.T) {
+	withSource(t, func(t *testing.T, w *world, c *table) {
+		c.addSource(t, "off", mxSpec)
+		c.sources["off"].Disabled = true
+		c.addSource(t, "small", strings.Replace(mxSpec, `"event"`, `"maxBytes": 10, "event"`, 1))
+		c.addSource(t, "sealed", mxSpec)
+		c.sources["sealed"].Versions = []webhook.SecretVersion{{Number: 1, Sealed: []byte("nothing")}}
+		deep := strings.Repeat("[", 65) + strings.Repeat("]", 65)
+		told := map[string]int{}
+		for name, test := range map[string]struct {
+			path, body, signature string
+			status                int
+			code, reason          string
+		}{
+			"unknown":          {"/v1/sources/nobody", mxBody, signature(mxBody), 404, "not_found", ""},
+			"disabled":         {"/v1/sources/off", mxBody, signature(mxBody), 404, "not_found", ""},
+			"forged":           {"/v1/sources/mx", mxBody, signature("other"), 401, "not_verified", "bad_signature"},
+			"not signed":       {"/v1/sources/mx", mxBody, "", 401, "not_verified", "missing_signature"},
+			"too large":        {"/v1/sources/small", mxBody, signature(mxBody), 413, "too_large", "too_large"},
+			"too deep":         {"/v1/sources/mx", deep, signature(deep), 400, "too_deep", "too_deep"},
+			"no JSON":          {"/v1/sources/mx", "no", signature("no"), 400, "invalid_json", "invalid_json"},
+			"cannot be opened": {"/v1/sources/sealed", mxBody, signature(mxBody), 503, "no_secret", "no_secret"},
+		} {
+			got := w.postTo(test.path, test.body, "X-Signature", test.signature)
+			if p := got.problem(t); got.status != test.status || p.Code != test.code {
+				t.Errorf("%s: %d %s, want %d %s", name, got.status, p.Code, test.status, test.code)
+			}
+			if test.reason != "" {
+				told[test.reason]++
+			}
+		}
+		if events := w.events(); len(events) != 0 {
+			t.Errorf("%d events", len(events))
+		}
+		time.Sleep(time.Second)
+		for _, r := range w.all(w.cluster.Topics.SourceRequests) {
+			request, err := wire.DecodeSourceRequest(r.Value)
+			if err != nil || request.Outcome != webhook.SourceRefused {
+				t.Fatalf("told %+v (%v)", request, err)
+			}
+			told[request.Reason]--
+		}
+		for reason, missing := range told {
+			if missing != 0 {
+				t.Errorf("%s was told %d times too seldom", reason, missing)
+			}
+		}
+	})
+}
+
+func TestAnUnknownConnectionIsRejectedWithAllThatItTakesToReadItAgain(t *testing.T) {
+	withSource(t, func(t *testing.T, w *world, _ *table) {
+		body := strings.Replace(mxBody, "MBR-1", "MBR-2", 1)
+		got := w.postTo("/v1/sources/mx", body, "X-Signature", signature(body), "X-Request-Id", "r1", "Authorization", "Bearer hush")
+		if got.status != 202 || !strings.Contains(got.body, `"outcome":"rejected"`) {
+			t.Fatalf("got %+v", got)
+		}
+		rejected := w.all(w.cluster.Topics.Rejected)
+		if len(rejected) != 1 || string(rejected[0].Value) != body {
+			t.Fatalf("rejected %v", rejected)
+		}
+		found := map[string]string{}
+		for _, h := range rejected[0].Headers {
+			found[h.Key] = string(h.Value)
+			if strings.Contains(string(h.Value), "hush") || strings.Contains(h.Key, "signature") {
+				t.Errorf("a credential is kept: %s", h.Key)
+			}
+		}
+		for name, want := range map[string]string{
+			topic.HeaderReason: "unknown_connection", topic.HeaderSourceID: "mx", topic.HeaderSourceTenant: "default",
+			topic.HeaderSourceEvent: webhook.SourceEventID("mx", "r1"), topic.HeaderSourceHeader + "x-request-id": "r1",
+		} {
+			if found[name] != want {
+				t.Errorf("%s: %q, want %q", name, found[name], want)
+			}
+		}
+		time.Sleep(time.Second)
+		told := w.all(w.cluster.Topics.SourceRequests)
+		request, err := wire.DecodeSourceRequest(told[0].Value)
+		if err != nil || request.Outcome != webhook.SourceRejected || request.Reason != "unknown_connection" || request.RemoteID != "MBR-2" ||
+			request.Rejected.Offset != rejected[0].Offset || request.Rejected.Partition != rejected[0].Partition {
+			t.Errorf("told %+v (%v)", request, err)
+		}
+	})
+}
+
+func TestAFloodIsToldWithinBounds(t *testing.T) {
+	var flood told
+	flood.sources = map[string]*second{}
+	now := time.Unix(100, 0)
+	let := 0
+	for range 1000 {
+		if flood.may("mx", now) {
+			let++
+		}
+	}
+	if let != toldPerSecond || !flood.may("other", now) || !flood.may("mx", now.Add(time.Second)) {
+		t.Errorf("%d of 1000 told in a second", let)
+	}
+}
+
+func TestNothingIsAnsweredBeforeKafkaHasIt(t *testing.T) {
+	withSource(t, func(t *testing.T, w *world, _ *table) {
+		w.fake.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+			w.fake.KeepControl()
+			time.Sleep(2 * ackTimeout)
+			return nil, nil, false
+		})
+		got := w.postTo("/v1/sources/mx", mxBody, "X-Signature", signature(mxBody))
+		if got.status != 503 || got.problem(t).Code != "not_acknowledged" || got.header.Get("Retry-After") == "" {
+			t.Errorf("got %+v", got)
+		}
+		w.fake.ControlKey(int16(kmsg.Produce), nil)
+	})
+}
