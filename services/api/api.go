@@ -149,6 +149,8 @@ func New(cfg Config, deps Deps) (*Service, error) {
 // needs Kafka.
 func (s *Service) Handler() http.Handler { return s.handler }
 
+//go:generate go test -count=1 -run TestTheCommittedOpenAPIIsTheAPI . -update
+
 // OpenAPI is the description of the API, an OpenAPI 3.1 document in JSON.
 func (s *Service) OpenAPI() []byte { return s.spec }
 
