@@ -75,6 +75,8 @@ func typeName(t reflect.Type) string {
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
 		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
 		return "whole number"
+	case reflect.Map:
+		return "list of name:value"
 	default:
 		return t.String()
 	}

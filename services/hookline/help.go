@@ -17,6 +17,7 @@ var help = map[string]string{
 	"HOOKLINE_DELIVERY_MAX_INFLIGHT":      "Requests under way in one process.",
 	"HOOKLINE_DELIVERY_REMEMBERED_TRIPS":  "How many recent trips a process remembers in order to send each once.",
 	"HOOKLINE_DELIVERY_RESPONSE_BYTES":    "How much of a response body the audit keeps.",
+	"HOOKLINE_DELIVERY_TENANT_WEIGHTS":    "How many turns tenants have for requests while there are too few slots, as tenant:weight, comma separated; 1 where none is named.",
 	"HOOKLINE_DELIVERY_WINDOW_BYTES":      "How many bytes of one partition a process holds at most.",
 	"HOOKLINE_DELIVERY_WINDOW_RECORDS":    "How many records of one partition a process holds at most.",
 	"HOOKLINE_DRAIN_TIMEOUT":              "How long a stopping service may take to finish what it has taken.",
