@@ -121,13 +121,18 @@ func (c *Cluster) Producer() []kgo.Opt {
 		kgo.ProducerLinger(0),
 		kgo.ProducerBatchMaxBytes(4 << 20),
 		kgo.ProducerBatchCompression(kgo.Lz4Compression(), kgo.NoCompression()),
-		kgo.RecordPartitioner(kgo.StickyKeyPartitioner(kgo.KafkaHasher(func(key []byte) uint32 {
-			h := fnv.New32a()
-			h.Write([]byte(topic.PartitionKey(string(key))))
-			return h.Sum32()
-		}))),
+		kgo.RecordPartitioner(kgo.StickyKeyPartitioner(partitionOf)),
 	}
 }
+
+var partitionOf = kgo.KafkaHasher(func(key []byte) uint32 {
+	h := fnv.New32a()
+	h.Write([]byte(topic.PartitionKey(string(key))))
+	return h.Sum32()
+})
+
+// PartitionOf is where a [Cluster.Producer] writes records of a key, in a topic of so many partitions.
+func PartitionOf(key string, partitions int) int32 { return int32(partitionOf([]byte(key), partitions)) }
 
 // WaitTopics returns once every topic exists, or with an error when ctx ends or no client can be made. It says in the log
 // what it waits for, at once and then every minute, and tells set each time; nil in the end.

@@ -52,6 +52,18 @@ var permissions = map[string]webhook.Permission{
 	"DELETE /api-keys/{id}":              webhook.PermissionAdmin,
 	"POST /secrets/{id}/expire-previous": webhook.PermissionSubscriptionEdit,
 	"GET /changes":                       webhook.PermissionSubscriptionRead,
+	"POST /sources":                      webhook.PermissionSubscriptionEdit,
+	"GET /sources":                       webhook.PermissionSubscriptionRead,
+	"GET /sources/{id}":                  webhook.PermissionSubscriptionRead,
+	"PATCH /sources/{id}":                webhook.PermissionSubscriptionEdit,
+	"DELETE /sources/{id}":               webhook.PermissionSubscriptionEdit,
+	"POST /sources/{id}/rotate":          webhook.PermissionSubscriptionEdit,
+	"GET /sources/{id}/requests":         webhook.PermissionAuditRead,
+	"POST /sources/{id}/requests/replay": webhook.PermissionSubscriptionEdit,
+	"POST /connections":                  webhook.PermissionSubscriptionEdit,
+	"GET /connections":                   webhook.PermissionSubscriptionRead,
+	"GET /connections/{id}":              webhook.PermissionSubscriptionRead,
+	"DELETE /connections/{id}":           webhook.PermissionSubscriptionEdit,
 	"POST /tenants":                      webhook.PermissionAdmin,
 	"GET /tenants":                       webhook.PermissionAdmin,
 	"GET /tenants/{id}":                  webhook.PermissionAdmin,
@@ -155,7 +167,9 @@ func TestNothingOfAnotherTenantIsSeenOrTouched(t *testing.T) {
 	stranger := r.key("other", webhook.Permissions()...)
 
 	replay := r.must(http.StatusAccepted, http.MethodPost, "/replays", map[string]any{"subscriptionId": sub, "from": when}).str("id")
-	ids := map[string]string{"/replays": replay, "/secrets": secret.ID, "/subscriptions": sub, "/deliveries": delivery, "/events": "e1", "/api-keys": key}
+	source := r.source("mx").str("id")
+	connection := r.connect("acme-1", "conn-1")
+	ids := map[string]string{"/sources": source, "/connections": connection, "/replays": replay, "/secrets": secret.ID, "/subscriptions": sub, "/deliveries": delivery, "/events": "e1", "/api-keys": key}
 	for _, operation := range operations(t, r.service) {
 		method, path, _ := strings.Cut(operation, " ")
 		kind, _, byID := strings.Cut(path, "/{id}")

@@ -48,6 +48,7 @@ func (s *Service) assemble() error {
 	s.registerDryRun(a)
 	s.registerReplays(a)
 	s.registerRetries(a)
+	s.registerSources(a)
 	s.registerKeys(a)
 	s.registerTenants(a)
 	s.registerChanges(a)

@@ -29,6 +29,8 @@ type Store interface {
 	ReplayKeeper
 	ReplayExecutor
 	Retries
+	Sources
+	Connections
 }
 
 // Tenants keeps the tenants.

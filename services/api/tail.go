@@ -82,15 +82,29 @@ func (s *Service) ends(ctx context.Context, topic string) (map[int32]int64, erro
 		return nil, errNotRunning
 	}
 	listed, err := kadm.NewClient(client).ListEndOffsets(ctx, topic)
+	return offsetsOf(listed, err)
+}
+
+// starts are the first offsets of a topic's partitions.
+func (s *Service) starts(ctx context.Context, topic string) (map[int32]int64, error) {
+	client := s.client.Load()
+	if client == nil {
+		return nil, errNotRunning
+	}
+	listed, err := kadm.NewClient(client).ListStartOffsets(ctx, topic)
+	return offsetsOf(listed, err)
+}
+
+func offsetsOf(listed kadm.ListedOffsets, err error) (map[int32]int64, error) {
 	if err == nil {
 		err = listed.Error()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("list end offsets: %w", err)
+		return nil, fmt.Errorf("list offsets: %w", err)
 	}
-	ends := map[int32]int64{}
-	listed.Each(func(o kadm.ListedOffset) { ends[o.Partition] = o.Offset })
-	return ends, nil
+	offsets := map[int32]int64{}
+	listed.Each(func(o kadm.ListedOffset) { offsets[o.Partition] = o.Offset })
+	return offsets, nil
 }
 
 // tail collects what is wanted of the records from next on.
