@@ -54,7 +54,7 @@ type app struct {
 func Commands(t Terminal, config func() (Config, error)) []*cobra.Command {
 	a := &app{Terminal: t, config: config}
 	all := []*cobra.Command{
-		a.subscriptions(), a.secrets(), a.deliveries(), a.events(), a.why(), a.retries(), a.replays(), a.apiKeys(), a.tenants(), a.changes(), a.tail(),
+		a.subscriptions(), a.secrets(), a.deliveries(), a.events(), a.why(), a.retries(), a.replays(), a.sources(), a.connections(), a.apiKeys(), a.tenants(), a.changes(), a.tail(),
 	}
 	for _, cmd := range all {
 		flags := cmd.PersistentFlags()
