@@ -106,6 +106,7 @@ func (d *decision) match(c *webhook.Call) {
 	event := func(f source.FollowUp) webhook.Event {
 		return webhook.Event{
 			ID: webhook.FollowUpID(matched.Delivery, f.Rule), Type: f.Type, Tenant: c.Tenant, OrderingKey: key, Timestamp: c.At, Data: f.Data, Trace: matched.Trace,
+			Metadata: webhook.Follows{EventID: matched.EventID, DeliveryID: matched.Delivery, Rule: f.Rule}.Metadata(),
 		}
 	}
 	for _, f := range requested {

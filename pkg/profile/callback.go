@@ -76,6 +76,9 @@ func (c *compiler) callback(sp *callbackSpec) *Callback {
 // Concerns reports whether the end of a delivery of this type may be waited for.
 func (c *Callback) Concerns(eventType string) bool { return c.types[eventType] }
 
+// Rules are the names of the rules, in the order in which they are evaluated.
+func (c *Callback) Rules() []string { return append(c.requested.Names(), c.followUps.Names()...) }
+
 // Key names, in a checked body, what follow-ups are kept in order for.
 func (c *Callback) Key(body []byte) (string, error) { return inbound.Text(body, c.key) }
 

@@ -147,11 +147,11 @@ func (r *rule) object(body []byte, variables map[string]any) (json.RawMessage, e
 	return object(resolved, in)
 }
 
-// Types are the event types that the rules can make.
-func (r *Rules) Types() []string {
+// Names are the rules' names.
+func (r *Rules) Names() []string {
 	out := make([]string, len(r.rules))
 	for i := range r.rules {
-		out[i] = r.rules[i].Type
+		out[i] = r.rules[i].Name
 	}
 	return out
 }

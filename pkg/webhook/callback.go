@@ -3,6 +3,7 @@ package webhook
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"time"
 
 	"github.com/google/uuid"
@@ -49,6 +50,35 @@ type Flight struct {
 	EventID    string
 	Deliveries []uuid.UUID
 	Since      time.Time
+}
+
+// Follows is what an event says in its metadata of the delivery that it follows from.
+type Follows struct {
+	EventID    string    `json:"event_id"`
+	DeliveryID uuid.UUID `json:"delivery_id"`
+	Rule       string    `json:"rule"`
+}
+
+type followsMetadata struct {
+	Follows *Follows `json:"hookline_follows,omitempty"`
+}
+
+// Metadata is the JSON object that says it.
+func (f Follows) Metadata() json.RawMessage {
+	text, err := json.Marshal(followsMetadata{&f})
+	if err != nil { // cannot happen: texts
+		return nil
+	}
+	return text
+}
+
+// FollowsFrom reads what [Follows.Metadata] wrote; false where the metadata says nothing of it.
+func FollowsFrom(metadata json.RawMessage) (Follows, bool) {
+	var said followsMetadata
+	if json.Unmarshal(metadata, &said) != nil || said.Follows == nil {
+		return Follows{}, false
+	}
+	return *said.Follows, true
 }
 
 // CallbackGroup names what is called back in order: one connection of one tenant. It fixes the partition of its records.

@@ -46,6 +46,9 @@ type explainedEventView struct {
 	Source     positionView `json:"source"`
 	Recorded   bool         `json:"recorded" doc:"false while only Kafka has it: what it leads to may not be recorded either."`
 	Copies     []copyView   `json:"copies" doc:"Every record of this event, oldest first."`
+	// The chain of a profile's callback, in both directions.
+	Follows    *followsView   `json:"follows" doc:"The delivery that was called back, and made this event follow; null where none was."`
+	FollowedBy []followedView `json:"followedBy" doc:"The events that followed once deliveries of this one were called back."`
 }
 
 type copyView struct {
@@ -195,8 +198,17 @@ func (s *Service) explain(ctx context.Context, e *webhook.Event, recorded bool, 
 	if err != nil {
 		return nil, err
 	}
+	contracts := map[string]string{}
+	for _, row := range deliveries.rows {
+		contracts[row.SubscriptionID] = row.Profile
+	}
+	followed, err := s.followedBy(ctx, e, contracts)
+	if err != nil {
+		return nil, err
+	}
 	view := explanationView{
 		Event: &explainedEventView{
+			Follows: viewFollows(e), FollowedBy: followed,
 			ID: e.ID, EventType: e.Type, RecordedAt: e.RecordedAt.UTC(), Source: viewPosition(e.Source), Recorded: recorded, Copies: viewCopies(copies),
 		},
 		Subscriptions: make([]explainedSubView, len(subs)), NextCursor: orNull(next), Deleted: []deletedTargetView{},
