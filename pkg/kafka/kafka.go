@@ -132,7 +132,9 @@ var partitionOf = kgo.KafkaHasher(func(key []byte) uint32 {
 })
 
 // PartitionOf is where a [Cluster.Producer] writes records of a key, in a topic of so many partitions.
-func PartitionOf(key string, partitions int) int32 { return int32(partitionOf([]byte(key), partitions)) }
+func PartitionOf(key string, partitions int) int32 {
+	return int32(partitionOf([]byte(key), partitions))
+}
 
 // WaitTopics returns once every topic exists, or with an error when ctx ends or no client can be made. It says in the log
 // what it waits for, at once and then every minute, and tells set each time; nil in the end.
