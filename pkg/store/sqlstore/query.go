@@ -43,9 +43,11 @@ func (q *query) end(tail string) string {
 	return q.text + " WHERE " + strings.Join(q.conds, " AND ") + " " + tail
 }
 
-// after continues behind a row of a list that is newest first.
+// after continues behind a row of a list that is newest first. The first condition follows from the second; by it alone Postgres
+// leaves out the partitions that are newer.
 func (q *query) after(at, id any) {
-	q.conds = append(q.conds, "(created_at, id) < ("+q.arg(at)+", "+q.arg(id)+")")
+	place := q.arg(at)
+	q.conds = append(q.conds, "created_at <= "+place, "(created_at, id) < ("+place+", "+q.arg(id)+")")
 }
 
 // list is a paginated query, newest first, over rows that have created_at and id.
