@@ -55,8 +55,6 @@ const (
 	longestHold = time.Minute
 	// slowHold is the time that a slot may be held by a lane that has a claim to the last of them.
 	slowHold = time.Second
-	// promptHold is the time within which an endpoint must answer for its share to be expected to go on doubling.
-	promptHold = 250 * time.Millisecond
 	// recovery spaces what comes back to an endpoint that nothing is known of.
 	recovery   = 10 * time.Millisecond
 	forgetLane = 15 * time.Minute
@@ -125,7 +123,7 @@ func (ln *lane) refusal(now time.Time, ahead int) webhook.Reason {
 // will be: deliveries that come to a new endpoint all at once need not be put back.
 func (ln *lane) drains(now time.Time) time.Duration {
 	parallel := max(ln.running, 1)
-	if !ln.share.steady && ln.holds(now) < promptHold {
+	if !ln.share.steady && ln.holds(now) <= slowHold {
 		parallel = ln.share.ceiling
 	}
 	return ln.holds(now) / time.Duration(parallel)

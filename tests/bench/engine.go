@@ -372,8 +372,10 @@ func (b *engineBench) endpoints(ctx context.Context) error {
 		if err := r.preload(ctx, count, pick); err != nil {
 			return 0, err
 		}
-		if _, err := r.start(ctx, "delivery", "delivery"); err != nil {
-			return 0, err
+		for _, service := range []string{"scheduler", "delivery"} {
+			if _, err := r.start(ctx, service, service); err != nil {
+				return 0, err
+			}
 		}
 		t, err := r.arrived(ctx, "live", live*98/100, 30*time.Second)
 		return t.PerSecond, err
