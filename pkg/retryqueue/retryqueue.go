@@ -11,8 +11,8 @@
 //	hookline.retries:{7}:at:<b>     4,096 hashes: compact trip → offset of its record and lane, as one number
 //
 // The hashes are small so that Redis keeps them as listpacks: one large hash would cost as much again as the sorted set.
-// Measured with Redis 7.0.15 and 1,000,000 waiting: 168 bytes each with 12 partitions, 153 with one and 178 with 64,
-// all of Redis's used memory counted; with one hash a partition it was 235.
+// Measured with Redis 7.0.15 and 83,333 waiting in a partition, which is a million in 12: 174 bytes each, all of Redis's used
+// memory counted; 168 without the lane. With one hash a partition it was 235.
 package retryqueue
 
 import (

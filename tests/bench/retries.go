@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -40,7 +42,6 @@ type retryBench struct {
 	retrySettings
 	servers  Servers
 	hookline string
-	profiles string
 	dir      string
 	say      func(string)
 	redis    *redis.Client
@@ -59,13 +60,14 @@ func runRetries(ctx context.Context, args []string) error {
 	short := flags.Bool("short", false, "few retries: shows that the bench works, says nothing about speed")
 	hookline := flags.String("hookline", "bin/hookline", "Hookline's binary")
 	out := flags.String("out", "tests/bench/results-retries.md", "where the results go; empty prints them only")
-	profiles := flags.String("profile", "", "folder for CPU profiles of the scheduler while it fires; costs some of its speed")
+	only := flags.String("only", "", "one step: waiting, uncached, cached or lateness; writes no results")
+	firing := flags.Int("firing", 300_000, "how many are due at once")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	b := &retryBench{
-		retrySettings: retrySettings{Waiting: 1_000_000, Firing: 300_000, PerSecond: 1000, Lateness: 30 * time.Second, Idle: time.Minute},
-		hookline:      *hookline, profiles: *profiles, say: func(text string) { fmt.Fprintln(os.Stderr, "bench:", text) },
+		retrySettings: retrySettings{Waiting: 1_000_000, Firing: *firing, PerSecond: 1000, Lateness: 30 * time.Second, Idle: time.Minute},
+		hookline:      *hookline, say: func(text string) { fmt.Fprintln(os.Stderr, "bench:", text) },
 	}
 	if *short {
 		b.retrySettings = retrySettings{Waiting: 5000, Firing: 5000, PerSecond: 200, Lateness: 3 * time.Second, Idle: 3 * time.Second}
@@ -88,21 +90,30 @@ func runRetries(ctx context.Context, args []string) error {
 	}
 	defer func() { _ = os.RemoveAll(b.dir) }() // a leftover in the temporary folder harms nobody
 	b.report = retryReport{retrySettings: b.retrySettings, Machine: describeMachine(ctx)}
-	for _, step := range []func(context.Context) error{
-		b.waiting,
-		func(ctx context.Context) (err error) {
+	for _, step := range []struct {
+		name string
+		run  func(context.Context) error
+	}{
+		{"waiting", b.waiting},
+		{"uncached", func(ctx context.Context) (err error) {
 			b.report.Uncached, err = b.firing(ctx, "uncached", "0")
 			return err
-		},
-		func(ctx context.Context) (err error) {
+		}},
+		{"cached", func(ctx context.Context) (err error) {
 			b.report.Cached, err = b.firing(ctx, "cached", strconv.Itoa(1<<30))
 			return err
-		},
-		b.lateness,
+		}},
+		{"lateness", b.lateness},
 	} {
-		if err := step(ctx); err != nil {
-			return err
+		if *only != "" && *only != step.name {
+			continue
 		}
+		if err := step.run(ctx); err != nil {
+			return fmt.Errorf("%s: %w", step.name, err)
+		}
+	}
+	if *only != "" {
+		return nil // what it has said on the way is all there is
 	}
 	text := b.report.markdown()
 	fmt.Print(text)
@@ -346,12 +357,14 @@ func (b *retryBench) firing(ctx context.Context, name, cache string) (perSecond 
 	if err := until(ctx, scheduler, "begin to fire", func() bool { return b.fired(ctx) > 0 }); err != nil {
 		return 0, err
 	}
-	began, before := time.Now(), b.fired(ctx)
+	began, before, used := time.Now(), b.fired(ctx), measure(map[string]int{"scheduler": scheduler.pid()})
 	if err := until(ctx, scheduler, "fire", func() bool { return b.fired(ctx) >= b.Firing }); err != nil {
 		return 0, err
 	}
 	perSecond = float64(b.Firing-before) / time.Since(began).Seconds()
-	b.say(fmt.Sprintf("%s: %.0f fired/s", name, perSecond))
+	spent := measure(map[string]int{"scheduler": scheduler.pid()}).since(used)
+	b.say(fmt.Sprintf("%s: %.0f fired/s, %v of the scheduler each, the machine used %.0f %%", name, perSecond, spent.cpu["scheduler"]/time.Duration(b.Firing-before),
+		100*spent.cpu[""].Seconds()/time.Since(began).Seconds()/float64(runtime.NumCPU())))
 	return perSecond, nil
 }
 
@@ -411,5 +424,7 @@ func (b *retryBench) lateness(ctx context.Context) error {
 	for trip, at := range came {
 		b.report.Late = append(b.report.Late, at.Sub(due[trip]))
 	}
+	slices.Sort(b.report.Late)
+	b.say(fmt.Sprintf("late: p50 %v, p99 %v, earliest %v", b.report.Late[total/2], b.report.Late[total*99/100], b.report.Late[0]))
 	return nil
 }
