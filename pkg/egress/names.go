@@ -41,7 +41,7 @@ func newNames(lookup func(context.Context, string) ([]netip.Addr, error)) *names
 // resolve returns the addresses of a host. It blocks until the resolver has answered or ctx ends; whoever asks for the
 // same host meanwhile waits for the same answer.
 func (n *names) resolve(ctx context.Context, host string) ([]netip.Addr, error) {
-	a := n.ask(host, time.Now())
+	a := n.ask(ctx, host, time.Now())
 	select {
 	case <-a.done:
 		return a.addrs, a.err
@@ -50,7 +50,7 @@ func (n *names) resolve(ctx context.Context, host string) ([]netip.Addr, error) 
 	}
 }
 
-func (n *names) ask(host string, now time.Time) *answer {
+func (n *names) ask(ctx context.Context, host string, now time.Time) *answer {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	known := n.byID[host]
@@ -62,14 +62,14 @@ func (n *names) ask(host string, now time.Time) *answer {
 	}
 	a := &answer{done: make(chan struct{}), at: now}
 	n.byID[host] = a
-	go n.answer(a, known, host)
+	go n.answer(context.WithoutCancel(ctx), a, known, host)
 	return a
 }
 
 // answer asks on its own time: that of the request which happened to be the first may be almost over.
-func (n *names) answer(a, known *answer, host string) {
+func (n *names) answer(ctx context.Context, a, known *answer, host string) {
 	defer close(a.done)
-	ctx, cancel := context.WithTimeout(context.Background(), lookupTimeout)
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
 	a.addrs, a.err = n.lookup(ctx, host)
 	if a.err != nil && known != nil && known.err == nil && time.Since(known.at) < nameStale {

@@ -9,9 +9,11 @@ package filter
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
+	"github.com/hookline/hookline/pkg/expression"
 	"github.com/hookline/hookline/pkg/strictjson"
 	"github.com/hookline/hookline/pkg/webhook"
 )
@@ -49,7 +51,7 @@ func (e *Error) Error() string { return fmt.Sprintf("%s: %s: %s", e.Code, e.Poin
 // Filter is a compiled filter. It may be used concurrently. A nil *Filter matches every event.
 type Filter struct {
 	pattern *object
-	cel     *expression
+	cel     *expression.Expression
 }
 
 // Clause is a part of a filter that an event does not match.
@@ -99,7 +101,11 @@ func (f *Filter) Match(e *webhook.Event) (bool, error) {
 	case f == nil:
 		return true, nil
 	case f.cel != nil:
-		return f.cel.match(e)
+		matched, err := evaluate(f.cel, e)
+		if errors.Is(err, expression.ErrMissing) {
+			err = nil
+		}
+		return matched, err
 	default:
 		return f.pattern.matchEvent(e, nil), nil
 	}
@@ -112,7 +118,7 @@ func (f *Filter) Explain(e *webhook.Event) []Clause {
 	case f == nil:
 		return nil
 	case f.cel != nil:
-		return f.cel.explain(e)
+		return explain(f.cel, e)
 	}
 	var r report
 	if f.pattern.matchEvent(e, &r) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/hookline/hookline/pkg/expression"
 	"github.com/hookline/hookline/pkg/strictjson"
 )
 
@@ -29,7 +30,7 @@ type Rules struct {
 
 type rule struct {
 	Rule
-	when *expression
+	when *expression.Expression
 	data []member
 }
 
@@ -90,15 +91,15 @@ func (c *compiler) ruleMember(m *Member, at string) member {
 // for what is not there, or is of another kind. The error joins the rules that hold and whose data cannot be made; the others'
 // follow-ups come with it.
 func (r *Rules) Apply(body []byte) (made []FollowUp, err error) {
-	tree, err := parse(body)
+	tree, err := expression.Tree(body)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("the body is %w", err)
 	}
 	variables := map[string]any{"body": tree, "remote": r.inside(body)}
 	var problems []error
 	for i := range r.rules {
 		one := &r.rules[i]
-		if holds, err := one.when.evaluate(variables); err != nil || string(holds) != "true" {
+		if holds, err := one.when.Holds(variables); err != nil || !holds {
 			continue
 		}
 		data, err := one.object(body, variables)
@@ -121,7 +122,7 @@ func (r *Rules) inside(body []byte) any {
 	if err != nil || strictjson.Check([]byte(text)) != nil {
 		return nil
 	}
-	tree, err := parse([]byte(text))
+	tree, err := expression.Tree([]byte(text))
 	if err != nil {
 		return nil
 	}
@@ -133,7 +134,7 @@ func (r *rule) object(body []byte, variables map[string]any) (json.RawMessage, e
 	resolved := make([]member, 0, len(r.data))
 	for _, m := range r.data {
 		if m.value.cel != nil {
-			raw, err := m.value.cel.evaluate(variables)
+			raw, err := orAbsent(m.value.cel.JSON(variables))
 			if err != nil {
 				return nil, err
 			}

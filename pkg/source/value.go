@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/hookline/hookline/pkg/expression"
 	"github.com/hookline/hookline/pkg/strictjson"
 	"github.com/hookline/hookline/pkg/webhook"
 )
@@ -36,13 +37,14 @@ type value struct {
 	constant   []byte
 	path       []string // of a pointer; nil where it is none
 	header     string
-	cel        *expression
+	cel        *expression.Expression
+	looksIn    bool // the expression asks for the body as JSON
 	raw        bool
 	connection string
 	optional   bool
 }
 
-func (v *value) needsJSON() bool { return v.path != nil || v.cel != nil && v.cel.body }
+func (v *value) needsJSON() bool { return v.path != nil || v.looksIn }
 
 func (c *compiler) value(v *Value, pointer string) *value {
 	out := &value{constant: bytes.TrimSpace(v.Const), header: http.CanonicalHeaderKey(v.Header), raw: v.Raw, connection: v.Connection, optional: v.Optional}
@@ -67,7 +69,7 @@ func (c *compiler) value(v *Value, pointer string) *value {
 		if err != nil {
 			c.fail(pointer+"/cel", "%v", err)
 		}
-		out.cel = compiled
+		out.cel, out.looksIn = compiled, compiled != nil && compiled.Uses("body")
 	}
 	switch v.Connection {
 	case "", "id", "environment", "aggregator":
@@ -112,7 +114,7 @@ func (v *value) json(in *input) ([]byte, error) {
 		}
 		return quote(values[0]), nil
 	case v.cel != nil:
-		return v.cel.json(in)
+		return v.evaluated(in)
 	case v.raw:
 		return quote(string(in.request.Body)), nil
 	case v.connection != "":

@@ -72,6 +72,7 @@ var homes = map[string][]string{
 	"code.dny.dev/ssrf":                   {"pkg/egress"},
 	"github.com/coreos/go-oidc":           {"services/api"},
 	"go.yaml.in/yaml":                     {"pkg/profile", "services/hookline/cli"},
+	"cel.dev/cel-go":                      {"pkg/expression", "pkg/filter"},
 	"github.com/santhosh-tekuri":          {"pkg/profile"},
 	module + "proto":                      {"pkg/wire", "pkg/event"},
 	"github.com/testcontainers":           {"tests/testenv"},

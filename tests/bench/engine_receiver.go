@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"github.com/hookline/hookline/pkg/run"
 )
 
 const (
@@ -88,7 +90,7 @@ func runEngineReceiver(ctx context.Context, args []string) error {
 		case ms < 0:
 			<-ctx.Done()
 		case ms > 0:
-			time.Sleep(time.Duration(ms) * time.Millisecond)
+			run.Pause(ctx, time.Duration(ms)*time.Millisecond)
 		}
 	}}
 	unhook := context.AfterFunc(ctx, func() { _ = listener.Close() })
