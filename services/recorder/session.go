@@ -50,6 +50,7 @@ type session struct {
 	// taken counts the batches begun, written those written; moved is closed when written changes.
 	taken, written int
 	moved          chan struct{}
+	readings       map[int32]reading // of the attempts topic
 	// fares are what is remembered of subscriptions, by partition of the attempts topic and in step with what is written. The
 	// writer alone changes what is in them.
 	fares map[int32]map[subscription]*fare
@@ -64,7 +65,7 @@ func (s *Service) session(ctx context.Context) error {
 	ss := &session{
 		Service: s, work: work, ended: make(chan struct{}), moved: make(chan struct{}),
 		next: map[store.TopicPartition]int64{}, done: map[store.TopicPartition]int64{}, fares: map[int32]map[subscription]*fare{},
-		tenants: map[string]bool{webhook.DefaultTenant: true},
+		readings: map[int32]reading{}, tenants: map[string]bool{webhook.DefaultTenant: true},
 	}
 	cl, err := s.deps.Kafka.Client(ss.options()...)
 	if err != nil {
@@ -112,6 +113,8 @@ func (ss *session) assign(ctx context.Context, partitions map[string]map[int32]k
 	}); err != nil {
 		return nil, err
 	}
+	// Without an answer the attempts count as read: deliveries then wait by the clock.
+	ends, _ := kadm.NewClient(ss.cl).ListEndOffsets(ctx, ss.deps.Kafka.Topics.Attempts)
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	for name, offsets := range partitions {
@@ -119,6 +122,9 @@ func (ss *session) assign(ctx context.Context, partitions map[string]map[int32]k
 			place := store.TopicPartition{Topic: name, Partition: p}
 			at, known := stored[place]
 			ss.done[place] = at
+			if end, ok := ends.Lookup(name, p); ok {
+				ss.readings[p] = reading{behind: end.Offset > at}
+			}
 			if !known {
 				delete(ss.next, place)
 				offsets[p] = kgo.NewOffset().AtStart()
@@ -161,6 +167,9 @@ func (ss *session) forget(gone map[string][]int32) {
 	for name, partitions := range gone {
 		for _, p := range partitions {
 			delete(ss.done, store.TopicPartition{Topic: name, Partition: p})
+			if name == ss.deps.Kafka.Topics.Attempts {
+				delete(ss.readings, p)
+			}
 		}
 	}
 }
@@ -238,6 +247,31 @@ func (ss *session) poll(ctx context.Context, b *batch, until time.Time, lastLogg
 	}
 	if b.records > 0 {
 		ss.begin(b)
+	}
+	ss.look(fetches)
+}
+
+// reading is how far a partition of the attempts topic has been read.
+type reading struct {
+	behind bool
+	at     time.Time // of the last record
+}
+
+// look finds out how far the attempts have been read.
+func (ss *session) look(fetches kgo.Fetches) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
+		if p.Topic == ss.deps.Kafka.Topics.Attempts && len(p.Records) > 0 {
+			last := p.Records[len(p.Records)-1]
+			ss.readings[p.Partition] = reading{behind: last.Offset+1 < p.HighWatermark, at: last.Timestamp}
+		}
+	})
+	ss.waiting.behind = false
+	for _, r := range ss.readings {
+		if r.behind && (!ss.waiting.behind || r.at.Before(ss.waiting.horizon)) {
+			ss.waiting.behind, ss.waiting.horizon = true, r.at
+		}
 	}
 }
 

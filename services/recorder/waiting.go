@@ -10,13 +10,13 @@ import (
 	"github.com/hookline/hookline/pkg/webhook"
 )
 
-// That a delivery exists is written shortestWait after it was read at the soonest, and longestWait at the latest.
+// That a delivery exists is written shortestWait after it was made at the soonest, and longestWait at the latest, where the recorder
+// keeps up.
 const (
 	shortestWait = time.Second
 	longestWait  = 10 * time.Second
-	// A record older than this comes from a backlog. Even there nothing waits for longer than hardWait.
-	backlogged = 5 * time.Second
-	hardWait   = time.Minute
+	// In a backlog nothing waits for longer than hardWait after it was read.
+	hardWait = time.Minute
 	// What waits is bounded: beyond this the oldest go at once.
 	mostWaiting      = 100_000
 	mostWaitingBytes = 64 << 20
@@ -34,8 +34,9 @@ type waiting struct {
 	said, saidBefore map[uuid.UUID]said
 	// usual is how long after its delivery a first attempt comes at present, as a moving average.
 	usual time.Duration
-	// horizon is the time of the latest attempt, and heard when one was last read.
-	horizon, heard time.Time
+	// behind says that there are attempts to be read, and horizon up to which time all of them have been.
+	behind  bool
+	horizon time.Time
 }
 
 type waitingRow struct {
@@ -88,9 +89,6 @@ func (w *waiting) say(row *store.Delivery) {
 
 // absorb takes note of what an attempt says. A waiting delivery that says nothing beyond it is not written any more.
 func (w *waiting) absorb(a *webhook.Attempt, row store.Delivery, at time.Time) {
-	if w.heard = time.Now(); at.After(w.horizon) {
-		w.horizon = at
-	}
 	if a.Number == 1 && a.Try == 1 && a.Generation == 0 {
 		w.usual += (min(max(at.Sub(a.DeliveryCreatedAt), 0), longestWait) - w.usual) / 256
 	}
@@ -110,15 +108,14 @@ func (w *waiting) absorb(a *webhook.Attempt, row store.Delivery, at time.Time) {
 // wait is how long a delivery waits for its attempt at present.
 func (w *waiting) wait() time.Duration { return min(max(shortestWait, 2*w.usual), longestWait) }
 
-// over reports whether the oldest has waited long enough. One that was old when it was read comes from a backlog, in which its attempt
-// is as far behind it as it was made later: there the time of the records counts, as long as there are attempts to be read.
+// over reports whether the oldest has waited long enough. As long as there are attempts to be read, the time of the records counts: in a
+// backlog an attempt is read as much later as it was made later, however long that takes.
 func (w *waiting) over(now time.Time) bool {
 	oldest := &w.rows[0]
-	made, waited := oldest.record.Timestamp, now.Sub(oldest.read)
-	if oldest.read.Sub(made) > backlogged && now.Sub(w.heard) < shortestWait && waited < hardWait {
-		return w.horizon.Sub(made) >= w.wait()
+	if waited := now.Sub(oldest.read); !w.behind || waited >= hardWait {
+		return waited >= w.wait()
 	}
-	return waited >= w.wait()
+	return w.horizon.Sub(oldest.record.Timestamp) >= w.wait()
 }
 
 // due is when to look again whether the oldest has waited long enough; zero where none waits.
