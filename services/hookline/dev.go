@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,7 +27,7 @@ import (
 
 type devFlags struct {
 	dataDir string
-	demo    bool
+	demo    string
 }
 
 func newDev(t terminal) *cobra.Command {
@@ -34,11 +37,24 @@ func newDev(t terminal) *cobra.Command {
 		Short: "Run everything in this process, with embedded Kafka, Redis and SQLite",
 		Long: `Runs the six services in one process, with an embedded Kafka on HOOKLINE_KAFKA_BROKERS, and the API, ingest and a page that
 says what is where on HOOKLINE_API_ADDR. What was acknowledged survives a kill of the process.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return dev(cmd.Context(), t, flags) },
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			// --demo fuse: a flag that needs no value does not take the next word.
+			if len(args) == 1 && cmd.Flags().Changed("demo") && flags.demo == demoOrders {
+				flags.demo = args[0]
+			} else if len(args) == 1 {
+				return fmt.Errorf("unknown argument %q", args[0])
+			}
+			if _, known := demos[flags.demo]; !known && flags.demo != "" {
+				return fmt.Errorf("--demo: %q is not one of %s", flags.demo, strings.Join(slices.Sorted(maps.Keys(demos)), ", "))
+			}
+			return dev(cmd.Context(), t, flags)
+		},
 	}
 	cmd.Flags().StringVar(&flags.dataDir, "data-dir", ".hookline", "directory for all data; made if it does not exist")
-	cmd.Flags().BoolVar(&flags.demo, "demo", false, "show at once how events are delivered, also to an endpoint that fails and recovers")
+	cmd.Flags().StringVar(&flags.demo, "demo", "", "show at once how events are delivered, also to an endpoint that fails and recovers; "+
+		"fuse: how an aggregator's webhook is forwarded, called back and followed")
+	cmd.Flags().Lookup("demo").NoOptDefVal = demoOrders
 	return cmd
 }
 
@@ -49,7 +65,7 @@ func dev(ctx context.Context, t terminal, flags devFlags) error {
 	if err != nil {
 		return err
 	}
-	if flags.demo {
+	if flags.demo != "" {
 		// The demo tells of every attempt itself.
 		environ = environ.With(map[string]string{"HOOKLINE_LOG_LEVEL": "warn"})
 	}
@@ -206,8 +222,13 @@ func devAdmin(ctx context.Context, addr string, given config.Environment) (net.L
 	return listener, nil
 }
 
+// The demos by their names.
+const demoOrders = "orders"
+
+var demos = map[string]func(context.Context, io.Writer, guide, func(subscription string) bool) error{demoOrders: runDemo, "fuse": runFuseDemo}
+
 // guide waits until everything is ready, says what is where, and shows the demo if asked to.
-func (p *process) guide(ctx context.Context, t terminal, about guide, demo bool) error {
+func (p *process) guide(ctx context.Context, t terminal, about guide, demo string) error {
 	// The first thing that anybody does needs the key.
 	known := p.health.Need("dev: API key", errors.New("not published yet"))
 	if !poll(ctx, func() bool { _, ok := p.config().APIKey(apikey.Hash(about.Key)); return ok }) {
@@ -220,9 +241,9 @@ func (p *process) guide(ctx context.Context, t terminal, about guide, demo bool)
 	if err := about.print(t.out); err != nil {
 		return err
 	}
-	if demo {
+	if run, asked := demos[demo]; asked {
 		live := func(subscription string) bool { _, ok := p.config().Subscription(subscription); return ok }
-		if err := runDemo(ctx, t.out, about, live); err != nil && ctx.Err() == nil {
+		if err := run(ctx, t.out, about, live); err != nil && ctx.Err() == nil {
 			return fmt.Errorf("demo: %w", err)
 		}
 	}

@@ -432,6 +432,17 @@ func TestTheDemoShowsAFailingEndpointThatRecovers(t *testing.T) {
 	}
 }
 
+func TestTheDemoOfFuseIsCalledBackAndFollowed(t *testing.T) {
+	d := startDev(t, t.TempDir(), "--demo", "fuse")
+	text := d.readUntil("Demo done")
+	for _, want := range []string{"signature valid, called back, answered 200", "transactions.updates ", "financial_connection.disconnected ", "2 verified callbacks"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is not in:\n%s", want, text)
+		}
+	}
+	d.stops()
+}
+
 func TestWrongConfigurationEndsTheBinaryWithTwo(t *testing.T) {
 	cmd := exec.Command(binary, "delivery")
 	cmd.Env = []string{"HOOKLINE_LOG_LEVEL=loud", "HOOKLINE_DRAIN_TIMEOUT=x", "HOOKLINE_ADMIN_ADDR=nowhere"}
