@@ -263,7 +263,7 @@ func (v *verifier) credentials(h http.Header, keys [][]byte) error {
 	if !ok {
 		return refuse(MissingSignature, "%s is not there once", v.Header)
 	}
-	name, secret := "", ""
+	var name, secret string
 	if v.Scheme == "basic" {
 		r := http.Request{Header: http.Header{"Authorization": {shown}}}
 		if name, secret, ok = r.BasicAuth(); !ok {

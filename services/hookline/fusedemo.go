@@ -144,9 +144,10 @@ func (d *fuseDemo) play(ctx context.Context, lines *bufio.Scanner) error {
 	}
 	for accepted := 0; accepted < fuseExpected && lines.Scan(); {
 		var seen struct {
-			Type             string
-			Verified, Synced bool
-			Status           int
+			Type     string `json:"type"`
+			Verified bool   `json:"verified"`
+			Synced   bool   `json:"synced"`
+			Status   int    `json:"status"`
 		}
 		if err := json.Unmarshal(lines.Bytes(), &seen); err != nil {
 			return fmt.Errorf("the client printed %q", lines.Text())
