@@ -221,11 +221,17 @@ func (b *inbound) due(ctx context.Context, perSecond int) <-chan time.Time {
 	moments := make(chan time.Time, connections)
 	go func() {
 		defer close(moments)
-		next := time.Now()
+		next, timer := time.Now(), time.NewTimer(0)
+		defer timer.Stop()
 		for {
 			if perSecond > 0 {
 				next = next.Add(time.Second / time.Duration(perSecond))
-				time.Sleep(time.Until(next))
+				timer.Reset(time.Until(next))
+				select {
+				case <-timer.C:
+				case <-ctx.Done():
+					return
+				}
 			}
 			select {
 			case moments <- next:
