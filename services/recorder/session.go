@@ -37,6 +37,8 @@ type session struct {
 	cl *kgo.Client
 	// work outlives the stop signal by the drain timeout.
 	work context.Context
+	// opened is closed when cl is set: the group calls back before that.
+	opened chan struct{}
 	// ended is closed when nothing more will be written.
 	ended chan struct{}
 
@@ -63,7 +65,7 @@ func (s *Service) session(ctx context.Context) error {
 	running, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	ss := &session{
-		Service: s, work: work, ended: make(chan struct{}), moved: make(chan struct{}),
+		Service: s, work: work, opened: make(chan struct{}), ended: make(chan struct{}), moved: make(chan struct{}),
 		next: map[store.TopicPartition]int64{}, done: map[store.TopicPartition]int64{}, fares: map[int32]map[subscription]*fare{},
 		readings: map[int32]reading{}, tenants: map[string]bool{webhook.DefaultTenant: true},
 	}
@@ -72,6 +74,7 @@ func (s *Service) session(ctx context.Context) error {
 		return err
 	}
 	ss.cl = cl
+	close(ss.opened)
 	batches := make(chan *batch)
 	var helpers sync.WaitGroup
 	helpers.Go(func() { s.deps.Kafka.Watch(running, cl, s.kafka.Set) })
@@ -113,6 +116,7 @@ func (ss *session) assign(ctx context.Context, partitions map[string]map[int32]k
 	}); err != nil {
 		return nil, err
 	}
+	<-ss.opened
 	// Without an answer the attempts count as read: deliveries then wait by the clock.
 	ends, _ := kadm.NewClient(ss.cl).ListEndOffsets(ctx, ss.deps.Kafka.Topics.Attempts)
 	ss.mu.Lock()
