@@ -46,6 +46,7 @@ func runSources(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet(partSources, flag.ExitOnError)
 	hookline := flags.String("hookline", "bin/hookline", "Hookline's binary")
 	out := flags.String("out", "tests/bench/results-sources.md", "where the results go; empty prints them only")
+	profile := flags.String("profile", "", "file for a CPU profile of ingest at full speed; costs some of it")
 	span := flags.Duration("span", 20*time.Second, "how long each part takes")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -58,7 +59,7 @@ func runSources(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	b := &inbound{brokers: brokers, prefix: "sources-" + strings.ToLower(rand.Text())[:10] + ".", machine: describeMachine(ctx), span: *span}
+	b := &inbound{brokers: brokers, prefix: "sources-" + strings.ToLower(rand.Text())[:10] + ".", machine: describeMachine(ctx), span: *span, profile: *profile}
 	if err := b.run(ctx, dir, *hookline); err != nil {
 		return fmt.Errorf("%w (logs: %s)", err, dir)
 	}
@@ -78,6 +79,7 @@ type inbound struct {
 	brokers, prefix string
 	machine         Machine
 	span            time.Duration
+	profile         string
 
 	url    string
 	host   *fasthttp.HostClient
@@ -123,6 +125,7 @@ func (b *inbound) run(ctx context.Context, dir, hookline string) error {
 	p, err := start(ctx, dir, "ingest", map[string]string{
 		"HOOKLINE_KAFKA_BROKERS": b.brokers, "HOOKLINE_TOPIC_PREFIX": b.prefix, "HOOKLINE_INGEST_ADDR": address, "HOOKLINE_ADMIN_ADDR": admin,
 		"HOOKLINE_ENCRYPTION_KEYS": keys, "HOOKLINE_KAFKA_SESSION_TIMEOUT": "6s",
+		"HOOKLINE_PPROF": fmt.Sprint(b.profile != ""),
 	}, hookline, "ingest")
 	if err != nil {
 		return err
@@ -135,7 +138,11 @@ func (b *inbound) run(ctx context.Context, dir, hookline string) error {
 	if _, err := b.load(ctx, p, 3*time.Second, 0); err != nil {
 		return err
 	}
+	profiled := b.profiling(ctx, admin)
 	if b.full, err = b.load(ctx, p, b.span, 0); err != nil {
+		return err
+	}
+	if err := <-profiled; err != nil {
 		return err
 	}
 	if b.paced, err = b.load(ctx, p, b.span, inboundPace); err != nil {
@@ -150,6 +157,23 @@ func (b *inbound) run(ctx context.Context, dir, hookline string) error {
 		return fmt.Errorf("%d requests were answered, and the topic has %d events", b.sent, b.events)
 	}
 	return nil
+}
+
+// profiling writes a CPU profile of what is measured next, where one is asked for.
+func (b *inbound) profiling(ctx context.Context, admin string) <-chan error {
+	done := make(chan error, 1)
+	go func() {
+		defer close(done)
+		if b.profile == "" {
+			return
+		}
+		text, err := fetch(ctx, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", admin, int(b.span.Seconds())))
+		if err == nil {
+			err = os.WriteFile(b.profile, text, 0o600)
+		}
+		done <- err
+	}()
+	return done
 }
 
 func publishSource(ctx context.Context, client *kgo.Client, topic, keys string) error {
