@@ -11,9 +11,12 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -95,6 +98,7 @@ type inboundStage struct {
 	took      time.Duration
 	latencies []time.Duration // ascending
 	cpu       time.Duration   // of ingest
+	others    float64         // share of the machine that somebody else used
 }
 
 func (b *inbound) run(ctx context.Context, dir, hookline string) error {
@@ -209,7 +213,8 @@ func (b *inbound) load(ctx context.Context, p *process, span time.Duration, perS
 	var problem error
 	var all sync.WaitGroup
 	due := b.due(ctx, perSecond)
-	before, began := processTable().used(p.pid(), nil), time.Now()
+	pids := map[string]int{"ingest": p.pid(), "sender": os.Getpid(), "broker": b.broker()}
+	before, began := measure(pids), time.Now()
 	for range connections {
 		all.Go(func() {
 			one := newInboundSender(b)
@@ -233,11 +238,25 @@ func (b *inbound) load(ctx context.Context, p *process, span time.Duration, perS
 		})
 	}
 	all.Wait()
-	stage.took, stage.cpu = time.Since(began), processTable().used(p.pid(), nil)-before
+	stage.took = time.Since(began)
+	spent := measure(pids).since(before)
+	stage.cpu = spent.cpu["ingest"]
+	ours := spent.cpu["ingest"] + spent.cpu["sender"] + spent.cpu["broker"]
+	stage.others = max(0, (spent.cpu[""]-ours).Seconds()/(stage.took.Seconds()*float64(runtime.NumCPU())))
 	stage.answered = len(stage.latencies)
 	slices.Sort(stage.latencies)
 	b.sent += stage.answered
 	return stage, problem
+}
+
+// broker is the process of the first broker, where it runs on this machine.
+func (b *inbound) broker() int {
+	_, port, _ := net.SplitHostPort(strings.Split(b.brokers, ",")[0])
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		return 0
+	}
+	return listener(n)
 }
 
 // due hands out the moments at which requests are to be made, until ctx ends.
@@ -321,7 +340,8 @@ func (b *inbound) markdown() string {
 	line("| p99 at %d/s | %s | %s | %s |", inboundPace, p99.Round(10*time.Microsecond), targetInboundP99, verdict(p99 < targetInboundP99))
 	line("| p50 at %d/s | %s | | |", inboundPace, quantile(b.paced.latencies, .5).Round(10*time.Microsecond))
 	line("| p99 at full speed | %s | | |", quantile(b.full.latencies, .99).Round(10*time.Microsecond))
-	line("| processor time of ingest for a request | %s | | |\n", (b.full.cpu / time.Duration(max(b.full.answered, 1))).Round(time.Microsecond))
+	line("| processor time of ingest for a request | %s | | |", (b.full.cpu / time.Duration(max(b.full.answered, 1))).Round(time.Microsecond))
+	line("| share of the machine that others used, at full speed and at %d/s | %.0f %%, %.0f %% | | |\n", inboundPace, 100*b.full.others, 100*b.paced.others)
 	line("%d requests were answered 202; the topic held %d events at the end.\n", b.sent, b.events)
 	line("Commit %s, %s, %s, %s, load %s before.\n", b.machine.Commit, b.machine.CPU, b.machine.Kernel, b.machine.Go, b.machine.Load)
 	line("One ingest process and one broker, `acks=all`. %d connections post bodies of some 300 bytes, each signed with HMAC-SHA256 over timestamp and body, for", connections)
