@@ -50,6 +50,8 @@ const (
 	maxWait     = 2 * time.Second
 	minDeferral = 5 * time.Second
 	maxDeferral = 10 * time.Minute
+	// leastHorizon is how far ahead deliveries are put off at least for an endpoint that has no room, however quick it is.
+	leastHorizon = 20 * time.Second
 	// longestHold bounds what one Retry-After does to the endpoint's other deliveries; if it still wants less, it will say
 	// so again.
 	longestHold = time.Minute
@@ -122,11 +124,20 @@ func (ln *lane) refusal(now time.Time, ahead int) webhook.Reason {
 // drains estimates the time between two attempts that begin. While the share doubles every round it is taken for what it
 // will be: deliveries that come to a new endpoint all at once need not be put back.
 func (ln *lane) drains(now time.Time) time.Duration {
-	parallel := max(ln.running, 1)
+	parallel := max(ln.running, ln.share.bound())
 	if !ln.share.steady && ln.holds(now) <= slowHold {
 		parallel = ln.share.ceiling
 	}
 	return ln.holds(now) / time.Duration(parallel)
+}
+
+// longestDeferral follows how long the endpoint takes, where it has no room: how much it can take is an estimate, and one made in
+// a bad moment must not put a whole backlog off for minutes.
+func (ln *lane) longestDeferral(now time.Time, reason webhook.Reason) time.Duration {
+	if reason != webhook.ReasonConcurrency {
+		return maxDeferral
+	}
+	return min(max(10*ln.holds(now), leastHorizon), maxDeferral)
 }
 
 // deferral spaces what is put back at the rate at which it can drain, so that it does not all come back at once.
@@ -146,7 +157,7 @@ func (ln *lane) deferral(now time.Time, reason webhook.Reason) time.Duration {
 		ln.clearsAt = from
 	}
 	ln.clearsAt = ln.clearsAt.Add(each)
-	if latest := now.Add(maxDeferral); ln.clearsAt.After(latest) {
+	if latest := now.Add(ln.longestDeferral(now, reason)); ln.clearsAt.After(latest) {
 		ln.clearsAt = latest
 	}
 	wait := max(ln.clearsAt.Sub(now), minDeferral)

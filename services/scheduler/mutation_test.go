@@ -99,7 +99,7 @@ var mutations = []struct {
 	},
 	{
 		"a storm takes the whole path", "path.go",
-		"return int(max(p.rate*ahead.Seconds(), least)) / p.partitions,", "return unbounded,",
+		"return int(rate * ahead.Seconds()),", "return unbounded,",
 		"TestAStormLeaves|TestWorkers",
 	},
 	{

@@ -107,7 +107,9 @@ func (p *path) bounds() (budget int, rate float64) {
 	if len(p.points) == 0 {
 		return unbounded, 0
 	}
-	return int(max(p.rate*ahead.Seconds(), least)) / p.partitions, p.rate / float64(p.partitions)
+	// The floor holds for the rate as well: what is put off at a rate of nothing comes back one by one, and is never seen to be more.
+	rate = max(p.rate, least/ahead.Seconds()) / float64(p.partitions)
+	return int(rate * ahead.Seconds()), rate
 }
 
 const unbounded = 1 << 30
