@@ -327,7 +327,7 @@ func TestADatabaseThatLostItsLastCommitsIsFilledAgain(t *testing.T) {
 				stop := w.start()
 				defer stop()
 				w.produce(w.deliveries(0, 30)...)
-				time.Sleep(5 * time.Second)
+				time.Sleep(20 * time.Second) // joining the group may take a heartbeat or two
 				if n := len(w.rows()); n != 30 {
 					t.Fatalf("%d rows, want 30", n)
 				}
