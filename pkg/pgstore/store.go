@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 
@@ -58,12 +57,10 @@ func Open(_ context.Context, rawURL string, options ...Option) (*Store, error) {
 	db := stdlib.OpenDBFromPool(pool)
 	return &Store{
 		Store: sqlstore.New(db, db, sqlstore.Dialect{
-			Time: argument,
-			// Described and planned for each call, instead of once for the connection and any values.
-			Planned: []any{pgx.QueryExecModeDescribeExec},
-			UUID:    func(id uuid.UUID) any { return id.String() },
-			Lock:    fmt.Sprintf("SELECT pg_advisory_xact_lock(%d)", lockControl),
-			Error:   classify,
+			Time:  argument,
+			UUID:  func(id uuid.UUID) any { return id.String() },
+			Lock:  fmt.Sprintf("SELECT pg_advisory_xact_lock(%d)", lockControl),
+			Error: classify,
 		}),
 		pool: pool,
 		db:   db,

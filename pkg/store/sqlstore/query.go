@@ -2,7 +2,6 @@ package sqlstore
 
 import (
 	"context"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,8 +15,6 @@ type query struct {
 	text  string
 	args  []any
 	conds []string
-	// planned are arguments before all others, which a driver takes for itself.
-	planned []any
 }
 
 // arg adds an argument and returns its placeholder.
@@ -69,7 +66,7 @@ func (l list[T]) page(ctx context.Context, s *Store, p store.Page) (items []T, n
 		return nil, "", err
 	}
 	size := p.Size()
-	items, err = collect(ctx, s.read, l.scan, statement, slices.Concat(l.planned, l.args)...)
+	items, err = collect(ctx, s.read, l.scan, statement, l.args...)
 	if err != nil {
 		return nil, "", err
 	}

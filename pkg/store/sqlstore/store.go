@@ -22,9 +22,6 @@ type Dialect struct {
 	// Time and UUID turn a value into an argument of the column type that the schema gives it.
 	Time func(time.Time) any
 	UUID func(uuid.UUID) any
-	// Planned are arguments before all others that make the database plan a statement for the values of this one call. Empty where it
-	// always does.
-	Planned []any
 	// Lock is the statement at the start of each transaction that changes the control plane. It makes these transactions one
 	// after the other, so that outbox ids grow in the order of the commits. Empty where writers are one anyway.
 	Lock string
