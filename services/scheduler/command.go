@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -14,25 +15,54 @@ import (
 	"github.com/hookline/hookline/pkg/wire"
 )
 
-// obey carries out the commands among claimed flights, and returns the flights without those that could not be: they are
-// due again when their lease ends. A command is a retry like any other, with a life of its own in log and index, so that
+// turn is the place of a chunk's commands among those of its shard, which are carried out in the order in which they were written: a
+// "now" that comes after a cancellation finds nothing any more.
+type turn struct {
+	before <-chan struct{} // closed when the turn has come
+	over   chan struct{}
+}
+
+// takeTurn is for the firing goroutine alone. A chunk without commands has no turn.
+func (sh *shard) takeTurn(flights []*flight) *turn {
+	if !slices.ContainsFunc(flights, (*flight).isCommand) {
+		return nil
+	}
+	t := &turn{before: sh.lastTurn, over: make(chan struct{})}
+	sh.lastTurn = t.over
+	return t
+}
+
+func (f *flight) isCommand() bool { return f.entry.Trip.IsCommand() && f.delivery != nil }
+
+// obey carries out the commands among claimed flights when their turn has come, and returns the flights without those that could not
+// be: they are due again when their lease ends. A command is a retry like any other, with a life of its own in log and index, so that
 // neither a crash nor a lost index loses it; instead of being produced it is carried out, and then has its tombstone.
 //
 // A command is about what waits at that moment. A trip that is already on its way is not stopped.
-func (s *Service) obey(sh *shard, flights []*flight) []*flight {
-	return slices.DeleteFunc(flights, func(f *flight) bool {
-		if !f.entry.Trip.IsCommand() || f.delivery == nil {
-			return false
+func (s *Service) obey(sh *shard, flights []*flight, t *turn) []*flight {
+	if t == nil {
+		return flights
+	}
+	<-t.before
+	defer close(t.over)
+	var commands []*flight
+	for _, f := range flights {
+		if f.isCommand() {
+			commands = append(commands, f)
 		}
-		err := s.carryOut(sh, f)
-		if err != nil {
+	}
+	slices.SortFunc(commands, func(a, b *flight) int { return cmp.Compare(a.entry.Offset, b.entry.Offset) })
+	waits := map[*flight]bool{}
+	for _, f := range commands {
+		if err := s.carryOut(sh, f); err != nil {
 			s.log.WarnContext(s.work, "a command about retries waits", "trip", f.entry.Trip.String(), "error", err)
 			sh.release(f.entry.Trip)
 			sh.pace.drop(f.entry)
+			waits[f] = true
 		}
 		f.delivery = nil
-		return err != nil
-	})
+	}
+	return slices.DeleteFunc(flights, func(f *flight) bool { return waits[f] })
 }
 
 func (s *Service) carryOut(sh *shard, command *flight) error {

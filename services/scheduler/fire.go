@@ -149,10 +149,11 @@ func (s *Service) launch(sh *shard, token int64, entries []retryqueue.Entry) {
 			s.abandon(sh, chunk)
 			continue
 		}
+		commands := sh.takeTurn(flights)
 		s.keepBusy(sh, func() {
 			defer s.bytes.Release(size)
 			defer s.slots.Release(int64(n))
-			s.finish(sh, token, flights)
+			s.finish(sh, token, flights, commands)
 		})
 	}
 }
@@ -166,8 +167,8 @@ func (s *Service) abandon(sh *shard, entries []retryqueue.Entry) {
 }
 
 // finish produces, then marks, then acknowledges. What fails on the way is let go and is due again when its lease ends.
-func (s *Service) finish(sh *shard, token int64, flights []*flight) {
-	flights = s.obey(sh, flights)
+func (s *Service) finish(sh *shard, token int64, flights []*flight, commands *turn) {
+	flights = s.obey(sh, flights, commands)
 	produced := s.step(sh, flights, s.producer, func(f *flight) *kgo.Record {
 		if f.delivery != nil {
 			f.record = &kgo.Record{Topic: s.deps.Kafka.Topics.Deliveries, Key: []byte(f.delivery.ID.String()), Value: wire.EncodeDelivery(f.delivery)}

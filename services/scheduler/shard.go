@@ -27,6 +27,8 @@ type shard struct {
 	stop context.CancelFunc
 	busy sync.WaitGroup
 	pace *pace
+	// lastTurn is closed when all commands so far are carried out; of the firing goroutine.
+	lastTurn chan struct{}
 
 	mu sync.Mutex
 	position
@@ -48,7 +50,10 @@ type shard struct {
 }
 
 func newShard(partition int32, stop context.CancelFunc) *shard {
+	first := make(chan struct{})
+	close(first)
 	return &shard{
+		lastTurn:  first,
 		partition: partition,
 		label:     telemetry.Label("partition", strconv.Itoa(int(partition))),
 		wake:      make(chan struct{}, 1),
