@@ -134,7 +134,8 @@ func (g *Guard) check(target netip.AddrPort) error {
 }
 
 // Transport makes a transport whose every connection the guard has checked. It takes no proxy from the environment:
-// behind one, the check would see the proxy and not the endpoint. The caller closes its idle connections.
+// behind one, the check would see the proxy and not the endpoint. Where http:// is not permitted it connects to no such endpoint
+// either, whenever that was set. The caller closes its idle connections.
 func (g *Guard) Transport() *http.Transport {
 	t := &http.Transport{
 		DialContext:            g.dial,
@@ -150,5 +151,13 @@ func (g *Guard) Transport() *http.Transport {
 	t.DialTLSContext = func(ctx context.Context, network, address string) (net.Conn, error) {
 		return g.dialTLS(ctx, network, address, t.TLSClientConfig)
 	}
+	if !g.cfg.AllowHTTP {
+		t.DialContext = refusePlain
+	}
 	return t
+}
+
+// refusePlain stands where the transport would dial for http://.
+func refusePlain(context.Context, string, string) (net.Conn, error) {
+	return nil, fmt.Errorf("%w: http:// is not permitted", ErrBlocked)
 }

@@ -111,6 +111,16 @@ func TestTheTransportRefusesLoopbackUnlessAllowed(t *testing.T) {
 	allowed.CloseIdleConnections()
 }
 
+func TestAnEndpointOverPlainHTTPIsNotCalledWhereItIsNoLongerPermitted(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("called") }))
+	defer server.Close()
+	client := &http.Client{Transport: guard(t, Config{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}).Transport()}
+	_, err := client.Get(server.URL)
+	if got := Classify(err); got != webhook.ErrorBlocked {
+		t.Errorf("class %q (%v), want blocked", got, err)
+	}
+}
+
 // receiver accepts connections and hands each to serve.
 func receiver(t *testing.T, serve func(net.Conn)) string {
 	t.Helper()

@@ -12,8 +12,8 @@ import (
 type names struct {
 	lookup func(ctx context.Context, host string) ([]netip.Addr, error)
 
-	mu   sync.Mutex
-	byID map[string]*answer
+	mu     sync.Mutex
+	byHost map[string]*answer
 }
 
 // answer is a question under way until done is closed, and what came of it from then on.
@@ -35,7 +35,7 @@ const (
 )
 
 func newNames(lookup func(context.Context, string) ([]netip.Addr, error)) *names {
-	return &names{lookup: lookup, byID: map[string]*answer{}}
+	return &names{lookup: lookup, byHost: map[string]*answer{}}
 }
 
 // resolve returns the addresses of a host. It blocks until the resolver has answered or ctx ends; whoever asks for the
@@ -53,15 +53,15 @@ func (n *names) resolve(ctx context.Context, host string) ([]netip.Addr, error) 
 func (n *names) ask(ctx context.Context, host string, now time.Time) *answer {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	known := n.byID[host]
+	known := n.byHost[host]
 	if known != nil && known.fresh(now) {
 		return known
 	}
-	if len(n.byID) >= maxNames {
-		n.byID = map[string]*answer{}
+	if len(n.byHost) >= maxNames {
+		n.byHost = map[string]*answer{}
 	}
 	a := &answer{done: make(chan struct{}), at: now}
-	n.byID[host] = a
+	n.byHost[host] = a
 	go n.answer(context.WithoutCancel(ctx), a, known, host)
 	return a
 }

@@ -18,8 +18,9 @@ const MaxResponse = 16 << 10
 
 // Request is one POST.
 type Request struct {
-	URL    *url.URL
-	Header http.Header // names in canonical form
+	URL *url.URL
+	// Header has names in canonical form. Post adds the User-Agent where there is none.
+	Header http.Header
 	Body   []byte
 	// Timeout bounds everything from the dial to the end of the response body.
 	Timeout time.Duration
@@ -30,7 +31,7 @@ type Request struct {
 // Response is what came of it. Where Err is set there is no usable response, and StatusCode is 0.
 type Response struct {
 	StatusCode int
-	RetryAfter string // the header's raw value
+	Header     http.Header
 	Body       []byte // the first of it
 	Read       int    // bytes of the body, as far as it was read
 	Err        webhook.ErrorClass
@@ -39,11 +40,16 @@ type Response struct {
 	Phases     webhook.Phases
 }
 
+var userAgent = []string{"Hookline/1.0"}
+
 // Post makes one request and reads the response. It follows no redirect and repeats nothing by itself: the request has no
 // GetBody, without which net/http sends a POST once. It blocks until the body is read, the timeout is over or ctx ends.
 func Post(ctx context.Context, transport http.RoundTripper, q Request) (answer Response) {
 	ctx, cancel := context.WithTimeout(ctx, q.Timeout)
 	defer cancel()
+	if _, given := q.Header["User-Agent"]; !given {
+		q.Header["User-Agent"] = userAgent
+	}
 	took := new(phases)
 	answer.Started = time.Now()
 	defer func() {
@@ -68,7 +74,7 @@ func Post(ctx context.Context, transport http.RoundTripper, q Request) (answer R
 		answer.Err = Classify(err)
 		return answer
 	}
-	answer.StatusCode, answer.RetryAfter = response.StatusCode, response.Header.Get("Retry-After")
+	answer.StatusCode, answer.Header = response.StatusCode, response.Header
 	return answer
 }
 

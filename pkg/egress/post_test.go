@@ -58,7 +58,7 @@ func TestAConnectionIsUsedAgainOnlyWhereTheBodyWasReadToItsEnd(t *testing.T) {
 		transport := loopback(t)
 		for range 3 {
 			got := post(t, transport, server.URL)
-			if got.Err != webhook.ErrorNone || got.StatusCode != 200 || got.RetryAfter != "7" || len(got.Body) != min(c.size, 100) || got.Read != min(c.size, MaxResponse) {
+			if got.Err != webhook.ErrorNone || got.StatusCode != 200 || got.Header.Get("Retry-After") != "7" || len(got.Body) != min(c.size, 100) || got.Read != min(c.size, MaxResponse) {
 				t.Errorf("%d bytes: %+v", c.size, got)
 			}
 		}

@@ -1,11 +1,9 @@
 package api
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"mime"
 	"net/http"
 	"net/url"
@@ -88,8 +86,10 @@ func (s *Service) sendTest(ctx context.Context, who caller, in *testInput) (*tes
 		return nil, problem(http.StatusUnprocessableEntity, "sample_does_not_fit", "the sample does not fit the profile's contract: %v", err)
 	}
 	request.Header.Set(headerTest, "true")
-	view := testView{EventID: d.Event.ID, EventType: d.Event.Type, Request: testRequestView{URL: sub.EndpointURL, Headers: flat(request.Header), Body: string(request.Body)}}
-	s.attempt(ctx, contract, sub.EndpointURL, request, d, &view)
+	view := testView{EventID: d.Event.ID, EventType: d.Event.Type, Request: testRequestView{URL: sub.EndpointURL, Body: string(request.Body)}}
+	if err := s.attempt(ctx, contract, sub.EndpointURL, request, d, &view); err != nil {
+		return nil, err
+	}
 	if len(keys) > 1 && denied(view.StatusCode) {
 		view.add("The secret is being rotated, and both of its values have signed: a receiver that reads only one signature must read the first.")
 	}
@@ -139,27 +139,30 @@ func sample(sub *webhook.Subscription, terms *profile.Profile, eventType string,
 
 // attempt makes the request and fills the view with what came of it. The request goes on when the caller has gone, as any
 // attempt would.
-func (s *Service) attempt(ctx context.Context, contract *profile.Contract, endpoint string, request profile.Request, d *webhook.Delivery, view *testView) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), contract.Timeout())
-	defer cancel()
-	began := time.Now()
-	status, header, body, err := s.post(ctx, endpoint, request)
-	view.DurationMs = millis(time.Since(began))
-	class := egress.Classify(err)
-	if err != nil {
-		status = 0
-		run.Pause(ctx, quietFloor-time.Since(began))
+func (s *Service) attempt(ctx context.Context, contract *profile.Contract, endpoint string, request profile.Request, d *webhook.Delivery, view *testView) error {
+	target, err := url.Parse(endpoint)
+	if err != nil { // it was checked when it was set
+		return fmt.Errorf("endpoint of subscription %s: %w", d.SubscriptionID, err)
 	}
-	outcome := contract.Decide(profile.Response{StatusCode: status, Err: class}, d, time.Now(), func() float64 { return 0 })
-	view.Status = string(outcome.Status)
-	view.StatusCode, view.Error = orNull(status), orNull(string(class))
-	view.Response = orNull(strings.ToValidUTF8(string(body), "\uFFFD"))
+	ctx = context.WithoutCancel(ctx)
+	got := egress.Post(ctx, s.transport, egress.Request{
+		URL: target, Header: request.Header, Body: request.Body, Timeout: contract.Timeout(), Keep: maxTestResponse,
+	})
+	if got.Err != webhook.ErrorNone {
+		run.Pause(ctx, quietFloor-got.Duration)
+	}
+	outcome := contract.Decide(profile.Response{StatusCode: got.StatusCode, Err: got.Err}, d, time.Now(), func() float64 { return 0 })
+	view.Request.Headers = flat(request.Header)
+	view.Status, view.DurationMs = string(outcome.Status), millis(got.Duration)
+	view.StatusCode, view.Error = orNull(got.StatusCode), orNull(string(got.Err))
+	view.Response = orNull(strings.ToValidUTF8(string(got.Body), "\uFFFD"))
 	if outcome.Status != webhook.Delivered {
-		view.add(advice(status, class))
-		for _, hint := range hints(status, header, time.Now()) {
+		view.add(advice(got.StatusCode, got.Err))
+		for _, hint := range hints(got.StatusCode, got.Header, time.Now()) {
 			view.add(hint)
 		}
 	}
+	return nil
 }
 
 // add puts a sentence at the end of the advice.
@@ -191,21 +194,6 @@ func hints(status int, header http.Header, at time.Time) (out []string) {
 		}
 	}
 	return out
-}
-
-func (s *Service) post(ctx context.Context, endpoint string, request profile.Request) (int, http.Header, []byte, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, bytes.NewReader(request.Body))
-	if err != nil {
-		return 0, nil, nil, err
-	}
-	r.Header, r.GetBody = request.Header, nil
-	response, err := s.transport.RoundTrip(r)
-	if err != nil {
-		return 0, nil, nil, err
-	}
-	defer func() { _ = response.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxTestResponse))
-	return response.StatusCode, response.Header, body, err
 }
 
 // flat shows headers as they are written on the wire, one value each.

@@ -26,9 +26,6 @@ const (
 	missingDeferral = 30 * time.Second
 )
 
-// userAgent is sent where the profile names no other.
-var userAgent = []string{"Hookline/1.0"}
-
 // step is what follows for an item.
 type step struct {
 	// attempt is what goes to the audit; nil where nothing was attempted or decided.
@@ -132,7 +129,7 @@ func (ss *session) exchange(it *item, terms *resolved, request profile.Request) 
 	a.StartedAt, a.Duration, a.Phases = got.Started, got.Duration, got.Phases
 	a.StatusCode, a.Error, a.Response = got.StatusCode, got.Err, got.Body
 	a.RequestBytes, a.ResponseBytes = len(request.Body), got.Read
-	next := ss.decide(it, &made, a, terms, got.RetryAfter)
+	next := ss.decide(it, &made, a, terms, got.Header.Get("Retry-After"))
 	if span.IsRecording() {
 		span.SetAttributes(attribute.String("hookline.delivery", made.ID.String()), attribute.String("hookline.subscription", made.SubscriptionID),
 			attribute.Int("http.response.status_code", a.StatusCode), attribute.String("hookline.status", string(a.Outcome.Status)),
@@ -141,11 +138,8 @@ func (ss *session) exchange(it *item, terms *resolved, request profile.Request) 
 	return next
 }
 
-// dress adds the headers that are not the contract's to build, and returns the traceparent of the attempt's span.
+// dress adds the trace of the attempt, and returns the traceparent of its span.
 func dress(ctx context.Context, header http.Header, contract *profile.Contract) string {
-	if _, ok := header["User-Agent"]; !ok {
-		header["User-Agent"] = userAgent
-	}
 	traced := telemetry.TraceContext(ctx)
 	if contract.SendTrace() && traced.Parent != "" {
 		header["Traceparent"] = []string{traced.Parent}
