@@ -35,11 +35,11 @@ func binaryRecord(value string, more ...string) *kgo.Record {
 }
 
 func protobufRecord(e webhook.Event) *kgo.Record {
-	value, err := Encode(&e)
+	r, err := Record("events", &e)
 	if err != nil {
 		panic(err)
 	}
-	return record(string(value), "content-type", "application/protobuf")
+	return record(string(r.Value), "content-type", "application/protobuf")
 }
 
 func nested(depth int) string { return strings.Repeat("[", depth) + strings.Repeat("]", depth) }

@@ -65,11 +65,11 @@ func lossless(t *testing.T, d Decoded) {
 	if d.Metadata != nil && (strictjson.Check(d.Metadata) != nil || bytes.TrimSpace(d.Metadata)[0] != '{') {
 		t.Fatalf("accepted with metadata %q", d.Metadata)
 	}
-	value, err := Encode(&d.Event)
+	written, err := Record("events", &d.Event)
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := FromRecord(record(string(value), "content-type", ContentTypeProtobuf))
+	again, err := FromRecord(record(string(written.Value), "content-type", ContentTypeProtobuf))
 	if err != nil {
 		t.Fatalf("%+v is refused as protobuf: %v", d, err)
 	}

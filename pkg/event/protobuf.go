@@ -1,24 +1,30 @@
 package event
 
 import (
+	"cmp"
 	"fmt"
 
+	"github.com/twmb/franz-go/pkg/kgo"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/hookline/hookline/pkg/strictjson"
+	"github.com/hookline/hookline/pkg/topic"
 	"github.com/hookline/hookline/pkg/webhook"
 	"github.com/hookline/hookline/pkg/wire"
 	hooklinev1 "github.com/hookline/hookline/proto/hookline/v1"
 )
 
-// Encode writes what a producer stated of an event as the value of a record with [ContentTypeProtobuf], the one form in
-// which metadata and data stay byte for byte as they are.
-func Encode(e *webhook.Event) ([]byte, error) {
+// Record is what a producer stated of an event as a record with [ContentTypeProtobuf], the one form in which metadata and data stay byte
+// for byte as they are. Its key is the ordering key where there is one. It carries no trace.
+func Record(topicName string, e *webhook.Event) (*kgo.Record, error) {
 	value, err := proto.Marshal(wire.EventMessage(e))
 	if err != nil {
 		return nil, fmt.Errorf("encode event: %w", err)
 	}
-	return value, nil
+	return &kgo.Record{
+		Topic: topicName, Key: []byte(cmp.Or(e.OrderingKey, e.ID)), Value: value,
+		Headers: []kgo.RecordHeader{{Key: topic.HeaderContentType, Value: []byte(ContentTypeProtobuf)}},
+	}, nil
 }
 
 // protobuf reads a hookline.v1.Event. Pointers name its fields as the JSON does.

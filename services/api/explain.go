@@ -8,7 +8,6 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/hookline/hookline/pkg/event"
@@ -144,44 +143,33 @@ func (s *Service) explainRecord(ctx context.Context, who caller, in *struct {
 }
 
 // record reads one record of Kafka. A place that Kafka does not keep, or does not have yet, is not found.
-func (s *Service) record(ctx context.Context, at webhook.Position) (*kgo.Record, error) {
+func (s *Service) record(ctx context.Context, at webhook.Position) (found *kgo.Record, err error) {
 	const patience = 5 * time.Second
-	away := unavailable("kafka_unavailable", "Kafka cannot be reached")
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	cl, err := s.deps.Kafka.Client(kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{at.Topic: {at.Partition: kgo.NewOffset().At(at.Offset)}}),
-		kgo.FetchMaxWait(time.Second))
+	starts, err := s.starts(ctx, at.Topic)
 	if err != nil {
-		return nil, err
+		return nil, noKafka()
 	}
-	defer cl.Close()
-	admin := kadm.NewClient(cl)
-	starts, err := admin.ListStartOffsets(ctx, at.Topic)
+	ends, err := s.ends(ctx, at.Topic)
 	if err != nil {
-		return nil, away
+		return nil, noKafka()
 	}
-	ends, err := admin.ListEndOffsets(ctx, at.Topic)
-	if err != nil {
-		return nil, away
-	}
-	start, known := starts.Lookup(at.Topic, at.Partition)
-	end, _ := ends.Lookup(at.Topic, at.Partition)
-	if !known || at.Offset < start.Offset || at.Offset >= end.Offset {
-		return nil, problem(http.StatusNotFound, "not_found", "neither the audit nor Kafka has a record at %s", at)
-	}
-	for {
-		fetches := cl.PollFetches(ctx)
-		if ctx.Err() != nil {
-			return nil, away
-		}
-		for _, r := range fetches.Records() {
+	start, known := starts[at.Partition]
+	if known && at.Offset >= start && at.Offset < ends[at.Partition] {
+		err = s.readRange(ctx, at.Topic, at.Partition, at.Offset, at.Offset+1, func(r *kgo.Record) {
 			if r.Offset == at.Offset {
-				return r, nil
+				found = r
 			}
-			if r.Offset > at.Offset { // a control record, or one that is gone
-				return nil, problem(http.StatusNotFound, "not_found", "there is no record at %s", at)
-			}
-		}
+		})
+	}
+	switch {
+	case err != nil:
+		return nil, noKafka()
+	case found == nil:
+		return nil, problem(http.StatusNotFound, "not_found", "neither the audit nor Kafka has a record at %s", at)
+	default:
+		return found, nil
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/hookline/hookline/pkg/store"
-	"github.com/hookline/hookline/pkg/topic"
+	"github.com/hookline/hookline/pkg/telemetry"
 	"github.com/hookline/hookline/pkg/webhook"
 	"github.com/hookline/hookline/pkg/wire"
 )
@@ -55,10 +55,6 @@ func retryRecord(name string, d *webhook.Delivery) *kgo.Record {
 		Topic: name, Key: []byte(d.Key().String()),
 		Value: wire.EncodeRetry(&webhook.Retry{Delivery: *d, Reason: webhook.ReasonManual}),
 	}
-	for key, value := range map[string]string{topic.HeaderTraceParent: d.Event.Trace.Parent, topic.HeaderTraceState: d.Event.Trace.State} {
-		if value != "" {
-			record.Headers = append(record.Headers, kgo.RecordHeader{Key: key, Value: []byte(value)})
-		}
-	}
+	telemetry.SetRecordTrace(record, d.Event.Trace)
 	return record
 }

@@ -116,14 +116,9 @@ func (s *Service) rotateSecret(ctx context.Context, who caller, in *struct {
 	if in.Body != nil {
 		request = *in.Body
 	}
-	overlap := defaultOverlap
-	if request.Overlap != nil {
-		overlap = time.Duration(*request.Overlap)
-	}
-	if overlap < 0 || overlap > longestOverlap {
-		var f fieldErrors
-		f.add("/overlap", codeInvalid, "from 0s to 168h")
-		return nil, f.problem()
+	overlap, err := overlapOf(request.Overlap)
+	if err != nil {
+		return nil, err
 	}
 	var value seal.Value
 	secret, err := s.deps.Store.UpdateSecret(ctx, who.Tenant, in.ID, func(secret *webhook.Secret) error {
@@ -141,12 +136,26 @@ func (s *Service) rotateSecret(ctx context.Context, who caller, in *struct {
 	return withValue(&secret, value), nil
 }
 
-// rotate puts a new version in front. The version before goes on signing for the overlap, and no other does: a receiver
-// is never shown more than two signatures.
+// overlapOf is how long the value before a rotation stays good.
+func overlapOf(given *webhook.Duration) (time.Duration, error) {
+	if given == nil {
+		return defaultOverlap, nil
+	}
+	overlap := time.Duration(*given)
+	if overlap < 0 || overlap > longestOverlap {
+		var f fieldErrors
+		f.add("/overlap", codeInvalid, "from 0s to 168h")
+		return 0, f.problem()
+	}
+	return overlap, nil
+}
+
+// rotate puts a new version in front. The version before stays good for the overlap, and no other does: a receiver is never shown
+// more than two signatures.
 func (s *Service) rotate(secret *webhook.Secret, value seal.Value, overlap time.Duration, force bool, at time.Time) error {
 	if len(secret.Live(at)) > 1 && !force {
 		return problem(http.StatusConflict, "rotation_in_progress",
-			"the previous value still signs until %s: wait, or send force to end it now", secret.Live(at)[1].ExpiresAt.UTC().Format(time.RFC3339))
+			"the previous value is good until %s: wait, or send force to end it now", secret.Live(at)[1].ExpiresAt.UTC().Format(time.RFC3339))
 	}
 	fresh := webhook.SecretVersion{Number: 1, CreatedAt: at}
 	versions := []webhook.SecretVersion{}

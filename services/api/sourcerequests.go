@@ -219,12 +219,10 @@ func (p *sourceReplay) run(ctx context.Context) error {
 		} else if !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
-		value, err := event.Encode(e)
+		r, err := event.Record(p.deps.Kafka.Topics.Events, e)
 		if err != nil {
 			return err
 		}
-		key := cmp.Or(e.OrderingKey, e.ID)
-		r := &kgo.Record{Topic: p.deps.Kafka.Topics.Events, Key: []byte(key), Value: value, Headers: []kgo.RecordHeader{{Key: topic.HeaderContentType, Value: []byte(event.ContentTypeProtobuf)}}}
 		telemetry.SetRecordTrace(r, e.Trace)
 		records = append(records, r)
 	}

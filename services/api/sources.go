@@ -57,6 +57,7 @@ type patchSource struct {
 type rotateSource struct {
 	SecretValue string            `json:"secretValue,omitempty" nullable:"true" maxLength:"4096" doc:"Left out: one is made."`
 	Overlap     *webhook.Duration `json:"overlap,omitempty" nullable:"true" example:"24h" doc:"How long the previous value is accepted too: 0s to 168h, 24h unless given."`
+	Force       bool              `json:"force,omitempty" nullable:"true" doc:"Rotate although the overlap of the last rotation is not over: the value before the previous one ends now."`
 }
 
 type sourceOutput struct {
@@ -198,14 +199,9 @@ func (s *Service) rotateSource(ctx context.Context, who caller, in *struct {
 	if in.Body != nil {
 		request = *in.Body
 	}
-	overlap := defaultOverlap
-	if request.Overlap != nil {
-		overlap = time.Duration(*request.Overlap)
-	}
-	if overlap < 0 || overlap > longestOverlap {
-		var f fieldErrors
-		f.add("/overlap", codeInvalid, "from 0s to 168h")
-		return nil, f.problem()
+	overlap, err := overlapOf(request.Overlap)
+	if err != nil {
+		return nil, err
 	}
 	out := &sourceWithValueOutput{}
 	updated, err := s.deps.Store.UpdateSource(ctx, who.Tenant, in.ID, func(found *webhook.Source) error {
@@ -217,18 +213,11 @@ func (s *Service) rotateSource(ctx context.Context, who caller, in *struct {
 		if err != nil {
 			return err
 		}
-		at := now()
-		next := webhook.SecretVersion{Number: 1, CreatedAt: at}
-		var versions []webhook.SecretVersion
-		if len(found.Versions) > 0 {
-			previous := found.Versions[0]
-			next.Number = previous.Number + 1
-			if previous.ExpiresAt = at.Add(overlap); overlap > 0 {
-				versions = append(versions, previous)
-			}
+		secret := found.Secret()
+		if err := s.rotate(secret, value, overlap, request.Force, now()); err != nil {
+			return err
 		}
-		next.Sealed = s.deps.Ring.Seal(value, found.Secret(), next.Number)
-		found.Versions = append([]webhook.SecretVersion{next}, versions...)
+		found.Versions = secret.Versions
 		out.Body.SecretValue = fresh
 		return nil
 	})

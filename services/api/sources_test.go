@@ -66,7 +66,10 @@ func TestASourceIsMadeChangedAndRotated(t *testing.T) {
 	if versions := rotated.body["secretVersions"].([]any); len(versions) != 2 || rotated.body["secretValue"] != nil {
 		t.Errorf("rotated %s", rotated.text)
 	}
-	if at := r.must(http.StatusOK, http.MethodPost, "/sources/"+id+"/rotate", map[string]any{"overlap": "0s"}); len(at.body["secretVersions"].([]any)) != 1 || at.str("secretValue") == "" {
+	if again := r.call(http.MethodPost, "/sources/"+id+"/rotate", map[string]any{"overlap": "0s"}); again.code() != "rotation_in_progress" {
+		t.Errorf("rotated within the overlap: %s", again.text)
+	}
+	if at := r.must(http.StatusOK, http.MethodPost, "/sources/"+id+"/rotate", map[string]any{"overlap": "0s", "force": true}); len(at.body["secretVersions"].([]any)) != 1 || at.str("secretValue") == "" {
 		t.Errorf("rotated at once %s", at.text)
 	}
 	stored, err := r.db.Source(t.Context(), webhook.DefaultTenant, id)

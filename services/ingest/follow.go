@@ -257,7 +257,7 @@ func (f *follower) act(ctx context.Context, names []string) error {
 	for _, name := range names {
 		act := f.ledger.book.Decide(name, time.Now(), f)
 		for i := range act.Events {
-			r, err := f.emit(ctx, &act.Events[i].Event, act.Events[i].Link)
+			r, err := f.eventRecord(ctx, "follow up", &act.Events[i].Event, act.Events[i].Link)
 			if err != nil {
 				f.deps.Log.ErrorContext(ctx, "a follow-up cannot be written", "event", act.Events[i].Event.ID, "error", err)
 				continue

@@ -231,7 +231,7 @@ func TestAnEventIsTakenAsItStands(t *testing.T) {
 
 func TestEveryFormIsTaken(t *testing.T) {
 	cloud := `{"specversion":"1.0","id":"c1","source":"/s","type":"a.b","data":1}`
-	protobuf, err := event.Encode(&webhook.Event{ID: "p1", Type: "a.b", Data: []byte("1")})
+	protobuf, err := event.Record("events", &webhook.Event{ID: "p1", Type: "a.b", Data: []byte("1")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -242,7 +242,7 @@ func TestEveryFormIsTaken(t *testing.T) {
 		{"native", native, `{"event_id":"e1"}`, nil},
 		{"structured", cloud, `{"event_id":"c1"}`, []string{"Content-Type", "application/cloudevents+json"}},
 		{"binary", `1`, `{"event_id":"b1"}`, []string{"Ce-Specversion", "1.0", "Ce-Id", "b1", "Ce-Source", "/s", "Ce-Type", "a.b", "Content-Type", "application/json"}},
-		{"protobuf", string(protobuf), `{"event_id":"p1"}`, []string{"Content-Type", "application/protobuf"}},
+		{"protobuf", string(protobuf.Value), `{"event_id":"p1"}`, []string{"Content-Type", "application/protobuf"}},
 		{"batch", `[` + native + `,{"event_id":"e2","event_type":"a","data":null}]`, `{"events":[{"event_id":"e1"},{"event_id":"e2"}]}`, nil},
 		{"batch of CloudEvents", `[` + cloud + `]`, `{"events":[{"event_id":"c1"}]}`, []string{"Content-Type", "application/cloudevents-batch+json"}},
 		{"empty batch", `[]`, `{"events":[]}`, nil},

@@ -15,7 +15,7 @@ import (
 
 	"github.com/hookline/hookline/pkg/event"
 	"github.com/hookline/hookline/pkg/telemetry"
-	"github.com/hookline/hookline/pkg/topic"
+	"github.com/hookline/hookline/pkg/webhook"
 )
 
 // space is the UUIDv5 name space of ids that follow from an Idempotency-Key. It must not change: a request that is
@@ -37,34 +37,38 @@ func (s *Service) records(ctx context.Context, events []event.Decoded) ([]*kgo.R
 	records := make([]*kgo.Record, len(events))
 	for i := range events {
 		e := &events[i]
-		value, err := event.Encode(&e.Event)
+		r, err := s.eventRecord(ctx, "publish event", &e.Event, "")
 		if err != nil {
 			return nil, refuse(http.StatusBadRequest, "invalid_event", err.Error())
 		}
-		if len(value) > event.MaxRecord {
+		if len(r.Value) > event.MaxRecord {
 			return nil, refuse(http.StatusRequestEntityTooLarge, string(event.TooLarge), fmt.Sprintf("event %d is too large", i))
 		}
-		key := e.OrderingKey
-		if key == "" {
-			key = e.ID
-		}
-		records[i] = &kgo.Record{
-			Topic: s.deps.Kafka.Topics.Events, Key: []byte(key), Value: value,
-			Headers: []kgo.RecordHeader{{Key: topic.HeaderContentType, Value: []byte(event.ContentTypeProtobuf)}},
-		}
-		spanCtx, span := telemetry.StartProducer(ctx, s.deps.Tracer, "publish event", e.Trace,
-			attribute.String("hookline.event", e.ID), attribute.String("hookline.event_type", e.Type), attribute.String("hookline.tenant", e.Tenant))
-		passed := telemetry.TraceContext(spanCtx)
-		span.End()
-		if passed.Parent == "" {
-			passed = e.Trace
-		}
-		telemetry.SetRecordTrace(records[i], passed)
+		records[i] = r
 		if e.Unknown > 0 {
 			s.deps.Metrics.InvalidEventField.Add(ctx, int64(e.Unknown))
 		}
 	}
 	return records, nil
+}
+
+// eventRecord is an event as a record within the trace that it came with, or one begun here; its span is linked to another trace where
+// one is given.
+func (s *Service) eventRecord(ctx context.Context, doing string, e *webhook.Event, link string) (*kgo.Record, error) {
+	r, err := event.Record(s.deps.Kafka.Topics.Events, e)
+	if err != nil {
+		return nil, err
+	}
+	ctx, span := telemetry.StartProducer(ctx, s.deps.Tracer, doing, e.Trace,
+		attribute.String("hookline.event", e.ID), attribute.String("hookline.event_type", e.Type), attribute.String("hookline.tenant", e.Tenant))
+	defer span.End()
+	linkTo(ctx, span, link)
+	passed := telemetry.TraceContext(ctx)
+	if passed.Parent == "" {
+		passed = e.Trace
+	}
+	telemetry.SetRecordTrace(r, passed)
+	return r, nil
 }
 
 var errNoAck = errors.New("no acknowledgement in time")

@@ -10,7 +10,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"go.opentelemetry.io/otel/attribute"
 
 	"github.com/hookline/hookline/pkg/event"
 	"github.com/hookline/hookline/pkg/snapshot"
@@ -246,30 +245,4 @@ func (t *told) may(id string, now time.Time) bool {
 	}
 	one.count++
 	return one.count <= toldPerSecond
-}
-
-// emit writes an event that Hookline makes by itself, as part of the trace of what it follows from.
-func (s *Service) emit(ctx context.Context, e *webhook.Event, link string) (*kgo.Record, error) {
-	value, err := event.Encode(e)
-	if err != nil {
-		return nil, err
-	}
-	key := e.OrderingKey
-	if key == "" {
-		key = e.ID
-	}
-	r := &kgo.Record{
-		Topic: s.deps.Kafka.Topics.Events, Key: []byte(key), Value: value,
-		Headers: []kgo.RecordHeader{{Key: topic.HeaderContentType, Value: []byte(event.ContentTypeProtobuf)}},
-	}
-	ctx, span := telemetry.StartProducer(ctx, s.deps.Tracer, "follow up", e.Trace,
-		attribute.String("hookline.event", e.ID), attribute.String("hookline.event_type", e.Type), attribute.String("hookline.tenant", e.Tenant))
-	defer span.End()
-	linkTo(ctx, span, link)
-	passed := telemetry.TraceContext(ctx)
-	if passed.Parent == "" {
-		passed = e.Trace
-	}
-	telemetry.SetRecordTrace(r, passed)
-	return r, nil
 }

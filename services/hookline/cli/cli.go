@@ -99,26 +99,61 @@ func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 	return cmd
 }
 
-// list makes a command that prints a collection. Its flags become parameters of the query, spelled as the API does.
+// list makes a command that prints a collection.
 func (a *app) list(short, path string, params []param, cols ...string) *cobra.Command {
+	cmd := a.listOf("ls", short, path, params, cols...)
+	cmd.Aliases = []string{"list"}
+	return cmd
+}
+
+// listOf makes a command that prints a collection, of the one thing that its argument names where path has a %s for it. Its flags
+// become parameters of the query, spelled as the API does.
+func (a *app) listOf(use, short, path string, params []param, cols ...string) *cobra.Command {
 	limit := 0
-	cmd := &cobra.Command{Use: "ls", Aliases: []string{"list"}, Short: short, Args: cobra.NoArgs}
+	cmd := &cobra.Command{Use: use, Short: short, Args: cobra.ExactArgs(strings.Count(path, "%s"))}
 	query := addParams(cmd, params)
 	cmd.Flags().IntVar(&limit, "limit", 50, "print at most so many; 0 is all")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := a.connect()
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		c, asked, err := a.ask(query)
 		if err != nil {
 			return err
 		}
-		asked, err := query()
-		if err != nil {
-			return err
-		}
-		items, err := c.items(cmd.Context(), Path+path, asked, limit)
+		items, err := c.items(cmd.Context(), Path+fill(path, args), asked, limit)
 		if err != nil {
 			return err
 		}
 		return a.print().list(items, columns(cols...))
+	}
+	return cmd
+}
+
+// fill puts arguments into a path.
+func fill(path string, args []string) string {
+	for _, arg := range args {
+		path = strings.Replace(path, "%s", url.PathEscape(arg), 1)
+	}
+	return path
+}
+
+// ask is a client and what the flags ask for.
+func (a *app) ask(query func() (url.Values, error)) (c Client, asked url.Values, err error) {
+	if c, err = a.connect(); err != nil {
+		return c, nil, err
+	}
+	asked, err = query()
+	return c, asked, err
+}
+
+// count makes a command that prints one answer to a query.
+func (a *app) count(short, path string, params []param) *cobra.Command {
+	cmd := &cobra.Command{Use: "count", Short: short, Args: cobra.NoArgs}
+	query := addParams(cmd, params)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		asked, err := query()
+		if err != nil {
+			return err
+		}
+		return a.send(cmd, get, path+"?"+asked.Encode(), nil)
 	}
 	return cmd
 }
@@ -128,7 +163,7 @@ func (a *app) call(use, short, method, path string) *cobra.Command {
 	return &cobra.Command{
 		Use: use, Short: short, Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.send(cmd, method, fmt.Sprintf(path, url.PathEscape(args[0])), nil)
+			return a.send(cmd, method, fill(path, args), nil)
 		},
 	}
 }
@@ -200,8 +235,19 @@ func moment(text string, now time.Time) (string, error) {
 	return "", fmt.Errorf("%q is neither a time such as 2026-04-14T09:00:00Z or 2026-04-14, nor a duration such as 2h", text)
 }
 
-// input reads a document in JSON, which is sent as it is, or in YAML; - is standard input.
-func (a *app) input(path string) (json.RawMessage, error) {
+// given are the members that have a value.
+func given(members map[string]string) map[string]any {
+	body := map[string]any{}
+	for name, value := range members {
+		if value != "" {
+			body[name] = value
+		}
+	}
+	return body
+}
+
+// input reads a document that a flag names, in JSON, which is sent as it is, or in YAML; - is standard input.
+func (a *app) input(flag, path string) (json.RawMessage, error) {
 	var text []byte
 	var err error
 	if path == "-" {
@@ -210,14 +256,14 @@ func (a *app) input(path string) (json.RawMessage, error) {
 		text, err = os.ReadFile(path)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("--file: %w", err)
+		return nil, fmt.Errorf("--%s: %w", flag, err)
 	}
 	if json.Valid(text) {
 		return text, nil
 	}
 	var body map[string]any
 	if err := yaml.Unmarshal(text, &body); err != nil {
-		return nil, fmt.Errorf("--file: %w", err)
+		return nil, fmt.Errorf("--%s: %w", flag, err)
 	}
 	return json.Marshal(body)
 }

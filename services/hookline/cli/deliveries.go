@@ -17,21 +17,9 @@ func (a *app) deliveries() *cobra.Command {
 		a.list("List deliveries, newest first", "/deliveries", deliveryFilters,
 			"ID id", "STATUS status", "REASON reason", "TYPE eventType", "EVENT eventId", "SUBSCRIPTION subscriptionId", "ATTEMPTS attemptCount", "LAST lastStatusCode", "NEXT nextAttemptAt", "CREATED createdAt"),
 		a.call("get ID", "Show a delivery with its attempts", get, "/deliveries/%s"),
-		a.countDeliveries(), a.redeliver(),
+		a.count("Count deliveries by status", "/deliveries/count", deliveryFilters),
+		a.redeliver(),
 	)
-}
-
-func (a *app) countDeliveries() *cobra.Command {
-	cmd := &cobra.Command{Use: "count", Short: "Count deliveries by status", Args: cobra.NoArgs}
-	query := addParams(cmd, deliveryFilters)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		asked, err := query()
-		if err != nil {
-			return err
-		}
-		return a.send(cmd, get, "/deliveries/count?"+asked.Encode(), nil)
-	}
-	return cmd
 }
 
 func (a *app) redeliver() *cobra.Command {
@@ -84,7 +72,7 @@ func (a *app) publish() *cobra.Command {
 
 func (a *app) event(file string, args []string) (json.RawMessage, error) {
 	if file != "" {
-		return a.input(file)
+		return a.input("file", file)
 	}
 	if len(args) != 2 {
 		return nil, fmt.Errorf("give a type and its data, or --file")

@@ -16,24 +16,11 @@ func (a *app) retries() *cobra.Command {
 	return group("retries", "Deliveries that wait for their next attempt",
 		a.list("List what waits, newest first", "/retries", retryFilters,
 			"ID id", "REASON reason", "TYPE eventType", "EVENT eventId", "SUBSCRIPTION subscriptionId", "ATTEMPTS attemptCount", "LAST lastStatusCode", "NEXT nextAttemptAt"),
-		a.countRetries(),
+		a.count("Count what waits, by subscription, reason and due time", "/retries/count", retryFilters),
 		a.call("show ID", "Show a delivery that waits, with its attempts", get, "/deliveries/%s"),
 		a.commandRetries("now", "Make the next attempt now", "This makes the next attempt of %d deliveries now. Go on?"),
 		a.commandRetries("cancel", "Cancel deliveries that wait", "This cancels %d deliveries. Go on?"),
 	)
-}
-
-func (a *app) countRetries() *cobra.Command {
-	cmd := &cobra.Command{Use: "count", Short: "Count what waits, by subscription, reason and due time", Args: cobra.NoArgs}
-	query := addParams(cmd, retryFilters)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		asked, err := query()
-		if err != nil {
-			return err
-		}
-		return a.send(cmd, get, "/retries/count?"+asked.Encode(), nil)
-	}
-	return cmd
 }
 
 // asked is the answer to a command about retries.

@@ -12,7 +12,10 @@ func (a *app) sources() *cobra.Command {
 		a.list("List sources", "/sources", nil, "ID id", "NAME name", "STATUS status", "PATH path", "UPDATED updatedAt"),
 		a.call("get ID", "Show a source", get, "/sources/%s"),
 		a.createSource(), a.updateSource(), a.rotateSource(),
-		a.sourceRequests(), a.replaySource(),
+		a.listOf("requests ID", "Show the last requests to a source: accepted, rejected and refused", "/sources/%s/requests",
+			[]param{{"outcome", "outcome", "accepted, rejected or refused"}},
+			"AT at", "OUTCOME outcome", "REASON reason", "EVENT eventId", "REMOTE remoteId", "BYTES bytes", "ID id"),
+		a.replaySource(),
 		a.call("delete ID", "Delete a source", remove, "/sources/%s"),
 	)
 }
@@ -23,7 +26,7 @@ func (a *app) createSource() *cobra.Command {
 		Use: "create NAME", Short: "Make a source of a specification; a secret that is made with it is shown once", Args: cobra.ExactArgs(1),
 		Example: `  hookline sources create mx --spec mx.yaml`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			spec, err := a.input(file)
+			spec, err := a.input("spec", file)
 			if err != nil {
 				return err
 			}
@@ -45,14 +48,9 @@ func (a *app) updateSource() *cobra.Command {
 	file, name, status := "", "", ""
 	cmd := &cobra.Command{Use: "update ID", Short: "Change what the flags name; the rest stays", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			body := map[string]any{}
-			for member, value := range map[string]string{"name": name, "status": status} {
-				if value != "" {
-					body[member] = value
-				}
-			}
+			body := given(map[string]string{"name": name, "status": status})
 			if file != "" {
-				spec, err := a.input(file)
+				spec, err := a.input("spec", file)
 				if err != nil {
 					return err
 				}
@@ -70,42 +68,16 @@ func (a *app) updateSource() *cobra.Command {
 }
 
 func (a *app) rotateSource() *cobra.Command {
-	secret, overlap := "", ""
+	secret, overlap, force := "", "", false
 	cmd := &cobra.Command{Use: "rotate ID", Short: "Give a source a new secret; the previous one is accepted for a while", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			body := map[string]any{}
-			for member, value := range map[string]string{"secretValue": secret, "overlap": overlap} {
-				if value != "" {
-					body[member] = value
-				}
-			}
+			body := given(map[string]string{"secretValue": secret, "overlap": overlap})
+			body["force"] = force
 			return a.send(cmd, post, "/sources/"+url.PathEscape(args[0])+"/rotate", body)
 		}}
 	cmd.Flags().StringVar(&secret, "secret-value", "", "the new value; left out, one is made and shown")
 	cmd.Flags().StringVar(&overlap, "overlap", "", "how long the previous value is accepted too: 0s to 168h (default 24h)")
-	return cmd
-}
-
-func (a *app) sourceRequests() *cobra.Command {
-	limit := 0
-	cmd := &cobra.Command{Use: "requests ID", Short: "Show the last requests to a source: accepted, rejected and refused", Args: cobra.ExactArgs(1)}
-	query := addParams(cmd, []param{{"outcome", "outcome", "accepted, rejected or refused"}})
-	cmd.Flags().IntVar(&limit, "limit", 50, "print at most so many; 0 is all")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c, err := a.connect()
-		if err != nil {
-			return err
-		}
-		asked, err := query()
-		if err != nil {
-			return err
-		}
-		items, err := c.items(cmd.Context(), Path+"/sources/"+url.PathEscape(args[0])+"/requests", asked, limit)
-		if err != nil {
-			return err
-		}
-		return a.print().list(items, columns("AT at", "OUTCOME outcome", "REASON reason", "EVENT eventId", "REMOTE remoteId", "BYTES bytes", "ID id"))
-	}
+	cmd.Flags().BoolVar(&force, "force", false, "also while the last rotation is not over")
 	return cmd
 }
 
@@ -141,7 +113,7 @@ func (a *app) addConnections() *cobra.Command {
   hookline connections add --file connections.json`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if file != "" {
-				body, err := a.input(file)
+				body, err := a.input("file", file)
 				if err != nil {
 					return err
 				}
@@ -150,12 +122,7 @@ func (a *app) addConnections() *cobra.Command {
 			if len(args) != 3 {
 				return errors.New("want AGGREGATOR, REMOTE-ID and CONNECTION-ID, or --file")
 			}
-			item := map[string]string{"aggregator": args[0], "remoteId": args[1], "connectionId": args[2]}
-			for member, value := range map[string]string{"client": client, "environment": environment} {
-				if value != "" {
-					item[member] = value
-				}
-			}
+			item := given(map[string]string{"aggregator": args[0], "remoteId": args[1], "connectionId": args[2], "client": client, "environment": environment})
 			return a.send(cmd, post, "/connections", map[string]any{"items": []any{item}})
 		},
 	}

@@ -41,14 +41,9 @@ func (f *subscriptionFlags) add(cmd *cobra.Command) {
 // body are the flags that were given.
 func (f *subscriptionFlags) body(a *app) (any, error) {
 	if f.file != "" {
-		return a.input(f.file)
+		return a.input("file", f.file)
 	}
-	body := map[string]any{}
-	for name, value := range map[string]string{"name": f.name, "endpointUrl": f.url, "profile": f.profile, "secretRef": f.secretRef, "startFrom": f.startFrom} {
-		if value != "" {
-			body[name] = value
-		}
-	}
+	body := given(map[string]string{"name": f.name, "endpointUrl": f.url, "profile": f.profile, "secretRef": f.secretRef, "startFrom": f.startFrom})
 	if len(f.types) > 0 {
 		body["eventTypes"] = f.types
 	}
@@ -227,13 +222,7 @@ func (a *app) createTenant() *cobra.Command {
 	name, profile := "", ""
 	cmd := &cobra.Command{Use: "create ID", Short: "Make a tenant", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			body := map[string]string{"id": args[0]}
-			for member, value := range map[string]string{"name": name, "defaultProfile": profile} {
-				if value != "" {
-					body[member] = value
-				}
-			}
-			return a.send(cmd, post, "/tenants", body)
+			return a.send(cmd, post, "/tenants", given(map[string]string{"id": args[0], "name": name, "defaultProfile": profile}))
 		}}
 	cmd.Flags().StringVar(&name, "name", "", "for people")
 	cmd.Flags().StringVar(&profile, "profile", "", "the delivery contract of subscriptions that name none")

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/hookline/hookline/pkg/run"
 )
 
 // attempt is what a line of the tail shows.
@@ -32,11 +34,7 @@ func (a *app) tail() *cobra.Command {
 	}
 	query := addParams(cmd, []param{bySubscription, byEventType, byStatus})
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := a.connect()
-		if err != nil {
-			return err
-		}
-		asked, err := query()
+		c, asked, err := a.ask(query)
 		if err != nil {
 			return err
 		}
@@ -49,7 +47,7 @@ func (a *app) tail() *cobra.Command {
 				return nil
 			case errors.As(err, &refused) && refused.Status == http.StatusServiceUnavailable:
 				fmt.Fprintln(a.Err, "waiting:", err)
-				time.Sleep(time.Second)
+				run.Pause(ctx, time.Second)
 				continue
 			case err != nil:
 				return err
