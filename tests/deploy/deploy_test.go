@@ -206,7 +206,7 @@ func tool(t *testing.T, name string) string {
 	}
 	path, err := exec.CommandContext(t.Context(), script, query...).Output()
 	if err != nil {
-		t.Skipf("%s is not installed: scripts/tool %s", name, name)
+		testenv.Lacks(t, name+" (scripts/tool "+name+")", err)
 	}
 	return strings.TrimSpace(string(path))
 }
