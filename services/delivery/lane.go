@@ -28,6 +28,9 @@ type lane struct {
 	heldUntil time.Time
 	// progressed is when an attempt last ended, or when the lane began to work.
 	progressed time.Time
+	// pace is how many attempts a second have ended lately, ended how many since it was measured last.
+	pace  float64
+	ended int
 	// clearsAt is when what was put back so far will have come back and drained.
 	clearsAt time.Time
 	usedAt   time.Time
@@ -66,6 +69,7 @@ const (
 func (ln *lane) forget(sub *webhook.Subscription, ceiling int) {
 	ln.subscription, ln.share, ln.breaker = sub, newShare(ceiling), breaker{}
 	ln.perSecond, ln.rate, ln.heldUntil = 0, rate{}, time.Time{}
+	ln.pace, ln.ended = 0, 0
 }
 
 func (ln *lane) waiting() int { return ln.queue.len() + ln.urgent.len() }
@@ -121,14 +125,28 @@ func (ln *lane) refusal(now time.Time, ahead int) webhook.Reason {
 	}
 }
 
-// drains estimates the time between two attempts that begin. While the share doubles every round it is taken for what it
-// will be: deliveries that come to a new endpoint all at once need not be put back.
+// drains estimates the time between two attempts that begin: by how long they take or by how many there were lately, whichever
+// is better. How long they take is known at once, but a moment in which this whole process stands still makes every endpoint
+// look slow; the pace follows within seconds.
+//
+// While the share doubles every round it is taken for what it will be: deliveries that come to a new endpoint all at once
+// need not be put back.
 func (ln *lane) drains(now time.Time) time.Duration {
 	parallel := max(ln.running, ln.share.bound())
 	if !ln.share.steady && ln.holds(now) <= slowHold {
 		parallel = ln.share.ceiling
 	}
-	return ln.holds(now) / time.Duration(parallel)
+	each := ln.holds(now) / time.Duration(parallel)
+	if ln.pace*each.Seconds() > 1 {
+		return time.Duration(float64(time.Second) / ln.pace)
+	}
+	return each
+}
+
+// measure takes how many attempts have ended since it was called last. The pace rises at once, and falls slowly.
+func (ln *lane) measure(elapsed time.Duration) {
+	lately := float64(ln.ended) / elapsed.Seconds()
+	ln.pace, ln.ended = max(lately, ln.pace+(lately-ln.pace)/4), 0
 }
 
 // longestDeferral follows how long the endpoint takes, where it has no room: how much it can take is an estimate, and one made in

@@ -23,6 +23,7 @@ type lanes struct {
 	perLane int
 	part    float64 // of the topic's partitions, owned by this worker
 	closed  bool
+	sweptAt time.Time
 }
 
 // putBack is a delivery that waits elsewhere.
@@ -87,6 +88,7 @@ func (l *lanes) release(ln *lane, begun, now time.Time, says verdict, hold time.
 	l.running--
 	ln.running--
 	ln.progressed = now
+	ln.ended++
 	ln.share.learn(begun, now, says, busy)
 	ln.breaker.learn(begun, now, says)
 	if until := now.Add(min(hold, longestHold)); hold > 0 && until.After(ln.heldUntil) {
@@ -134,7 +136,12 @@ func (l *lanes) sweep(now time.Time) []putBack {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var late []putBack
+	elapsed := now.Sub(l.sweptAt)
+	l.sweptAt = now
 	for id, ln := range l.byID {
+		if elapsed > 0 {
+			ln.measure(elapsed)
+		}
 		for ln.queue.len() > 0 {
 			reason := ln.refusal(now, ln.queue.len()-1)
 			if reason == webhook.ReasonNone {

@@ -32,7 +32,7 @@ type share struct {
 }
 
 const (
-	firstLatency = 100 * time.Millisecond
+	firstLatency = 10 * time.Millisecond
 	// An average beyond this and beyond congestion times the usual means that requests wait for each other at the receiver.
 	congestedFrom = 200 * time.Millisecond
 	congestion    = 3
