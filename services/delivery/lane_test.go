@@ -338,6 +338,7 @@ func TestARateIsKeptByWaitingAndByPuttingBack(t *testing.T) {
 			}
 		}
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if taken := len(begun) - 1; taken < 6 || taken > 9 || back != 100-taken {
 			t.Fatalf("%d of 100 taken and %d put back, want what three a second make of two seconds", taken, back)
 		}
