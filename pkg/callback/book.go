@@ -227,54 +227,51 @@ type Standing int
 
 // The standings.
 const (
-	Unknown Standing = iota // no such delivery was made
-	Late                    // all of them were made too long ago
-	Open                    // one was not called back yet
-	Done                    // all were called back: the answer is the same, and nothing follows again
+	Unknown   Standing = iota // no such delivery was made
+	Reordered                 // one was made with its keys in another order
+	Late                      // all of them were made too long ago
+	Open                      // one was not called back yet
+	Done                      // all were called back: the answer is the same, and nothing follows again
 )
 
-// Look finds what a body is known as.
-func (b *Book) Look(group, subscription string, hash [32]byte, now time.Time) Standing {
+// Look finds what a body is known as, by what [profile.Profile.Fingerprint] says of it, and, where that is Open, the delivery that a
+// call now is about.
+func (b *Book) Look(group, subscription string, sent, signed [32]byte, now time.Time) (Standing, *webhook.Expectation) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	g := b.groups[group]
 	if g == nil {
-		return Unknown
+		return Unknown, nil
 	}
 	found := Unknown
+	var open []*webhook.Expectation
 	for _, x := range g.expectations {
-		if x.SubscriptionID != subscription || x.Hash != hash {
-			continue
-		}
 		switch {
+		case x.SubscriptionID != subscription || x.Signed != signed:
+		case x.Sent != sent:
+			found = max(found, Reordered)
 		case x.Call != uuid.Nil:
 			found = max(found, Done)
 		case now.Before(x.Until):
-			return g.claimed(subscription, hash, now)
+			open = append(open, x)
 		default:
 			found = max(found, Late)
 		}
 	}
-	return found
-}
-
-// claimed is Open unless as many calls wait as there are open deliveries.
-func (g *group) claimed(subscription string, hash [32]byte, now time.Time) Standing {
-	open := 0
-	for _, x := range g.expectations {
-		if x.SubscriptionID == subscription && x.Hash == hash && x.Call == uuid.Nil && now.Before(x.Until) {
-			open++
-		}
-	}
+	waiting := 0
 	for _, c := range g.calls {
-		if c.SubscriptionID == subscription && c.Hash == hash {
-			open--
+		if c.SubscriptionID == subscription && c.Sent == sent {
+			waiting++
 		}
 	}
-	if open > 0 {
-		return Open
+	switch {
+	case waiting < len(open):
+		return Open, open[waiting]
+	case len(open) > 0:
+		return Done, nil
+	default:
+		return found, nil
 	}
-	return Done
 }
 
 // TakeDirty returns the groups of these partitions in which something has changed since it was last called. What has changed in other

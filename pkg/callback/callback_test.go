@@ -62,14 +62,22 @@ const testGroup = "group"
 
 func delivery(n int) uuid.UUID { return webhook.DeliveryID("t", fmt.Sprint("event", n), "s") }
 
+// body is a body's fingerprint; the same in another order of its keys differs in the order alone.
+func body(hash, order byte) (sent, signed [32]byte) { return [32]byte{hash, order}, [32]byte{hash} }
+
 func (w *world) expect(n int, hash byte) {
+	sent, signed := body(hash, 0)
 	w.write(ExpectationKey(testGroup, delivery(n)), wire.EncodeExpectation(&webhook.Expectation{
-		Delivery: delivery(n), Tenant: "t", SubscriptionID: "s", Profile: "fuse", EventID: fmt.Sprint("event", n), Hash: [32]byte{hash}, Until: w.now.Add(72 * time.Hour),
+		Delivery: delivery(n), Tenant: "t", SubscriptionID: "s", Profile: "fuse", EventID: fmt.Sprint("event", n), Sent: sent, Signed: signed,
+		Until: w.now.Add(72 * time.Hour), Trace: webhook.TraceContext{Parent: traceOf(n, 0)},
 	}))
 }
 
+// traceOf is the n-th trace, at one of its spans.
+func traceOf(n, span int) string { return fmt.Sprintf("00-%032x-%016x-01", n+1, span+1) }
+
 func (w *world) call(hash byte, followUps int) {
-	c := &webhook.Call{ID: uuid.New(), Tenant: "t", SubscriptionID: "s", Profile: "fuse", Hash: [32]byte{hash}, Body: []byte(fmt.Sprint(followUps)), At: w.now}
+	c := &webhook.Call{ID: uuid.New(), Tenant: "t", SubscriptionID: "s", Profile: "fuse", Sent: [32]byte{hash}, Body: []byte(fmt.Sprint(followUps)), At: w.now}
 	w.write(CallKey(testGroup, c.ID), wire.EncodeCall(c))
 }
 
@@ -162,7 +170,7 @@ func TestAnEventThatCameTwiceIsCalledBackOnce(t *testing.T) {
 	w.call(1, 1)
 	w.expectEvents(w.act(), "requested")
 	w.expect(1, 1)
-	if got := w.book.Look(testGroup, "s", [32]byte{1}, w.now); got != Done {
+	if got, _ := w.book.Look(testGroup, "s", [32]byte{1}, [32]byte{1}, w.now); got != Done {
 		t.Errorf("standing %d", got)
 	}
 	log := compacted(w.log)
@@ -194,7 +202,7 @@ func TestACallOfAnotherSubscriptionOrAnotherBodyMatchesNothing(t *testing.T) {
 	w := newWorld(t)
 	w.expect(1, 1)
 	w.call(2, 1)
-	c := &webhook.Call{ID: uuid.New(), Tenant: "t", SubscriptionID: "another", Hash: [32]byte{1}, Body: []byte("1"), At: w.now}
+	c := &webhook.Call{ID: uuid.New(), Tenant: "t", SubscriptionID: "another", Sent: [32]byte{1}, Body: []byte("1"), At: w.now}
 	w.write(CallKey(testGroup, c.ID), wire.EncodeCall(c))
 	w.expectEvents(w.act())
 	w.now = w.now.Add(72 * time.Hour)
@@ -204,25 +212,31 @@ func TestACallOfAnotherSubscriptionOrAnotherBodyMatchesNothing(t *testing.T) {
 
 func TestWhatABodyIsKnownAs(t *testing.T) {
 	w := newWorld(t)
+	lookFor := func(subscription string, hash, order byte, want Standing, about uuid.UUID) {
+		t.Helper()
+		sent, signed := body(hash, order)
+		got, x := w.book.Look(testGroup, subscription, sent, signed, w.now)
+		if got != want || (x == nil) != (about == uuid.Nil) || x != nil && x.Delivery != about {
+			t.Errorf("standing %d of %+v, want %d of %s", got, x, want, about)
+		}
+	}
 	look := func(hash byte, want Standing) {
 		t.Helper()
-		if got := w.book.Look(testGroup, "s", [32]byte{hash}, w.now); got != want {
-			t.Errorf("standing %d, want %d", got, want)
-		}
+		lookFor("s", hash, 0, want, uuid.Nil)
 	}
 	look(1, Unknown)
 	w.expect(1, 1)
-	look(1, Open)
+	lookFor("s", 1, 0, Open, delivery(1))
+	lookFor("s", 1, 1, Reordered, uuid.Nil)
 	look(2, Unknown)
-	if got := w.book.Look(testGroup, "another", [32]byte{1}, w.now); got != Unknown {
-		t.Errorf("another subscription's: %d", got)
-	}
+	lookFor("another", 1, 0, Unknown, uuid.Nil)
+	lookFor("another", 1, 1, Unknown, uuid.Nil)
 	w.call(1, 1)
 	look(1, Done)
 	w.expect(2, 1)
-	look(1, Open)
+	lookFor("s", 1, 0, Open, delivery(2))
 	w.act()
-	look(1, Open)
+	lookFor("s", 1, 0, Open, delivery(2))
 	w.call(1, 1)
 	w.act()
 	look(1, Done)

@@ -35,7 +35,7 @@ type Act struct {
 	Matched, Repeated, Released int
 }
 
-// Emission is an event, and the trace context of the call that it follows from where that is known.
+// Emission is an event, and the trace context of the call that it follows from where that is another trace.
 type Emission struct {
 	Event webhook.Event
 	Link  string
@@ -92,7 +92,7 @@ func (d *decision) match(c *webhook.Call) {
 		return
 	}
 	i := slices.IndexFunc(d.expectations, func(x *webhook.Expectation) bool {
-		return x.Call == uuid.Nil && x.SubscriptionID == c.SubscriptionID && x.Hash == c.Hash && c.At.Before(x.Until)
+		return x.Call == uuid.Nil && x.SubscriptionID == c.SubscriptionID && x.Sent == c.Sent && c.At.Before(x.Until)
 	})
 	if i < 0 {
 		d.act.Repeated++
@@ -103,14 +103,15 @@ func (d *decision) match(c *webhook.Call) {
 	d.expectations[i] = &matched
 	d.act.Matched++
 	key, requested, followUps := d.rules.Follow(c)
+	within, link := matched.Trace.Join(c.TraceParent)
 	event := func(f source.FollowUp) webhook.Event {
 		return webhook.Event{
-			ID: webhook.FollowUpID(matched.Delivery, f.Rule), Type: f.Type, Tenant: c.Tenant, OrderingKey: key, Timestamp: c.At, Data: f.Data, Trace: matched.Trace,
+			ID: webhook.FollowUpID(matched.Delivery, f.Rule), Type: f.Type, Tenant: c.Tenant, OrderingKey: key, Timestamp: c.At, Data: f.Data, Trace: within,
 			Metadata: webhook.Follows{EventID: matched.EventID, DeliveryID: matched.Delivery, Rule: f.Rule}.Metadata(),
 		}
 	}
 	for _, f := range requested {
-		d.act.Events = append(d.act.Events, Emission{Event: event(f), Link: c.TraceParent})
+		d.act.Events = append(d.act.Events, Emission{Event: event(f), Link: link})
 	}
 	for _, f := range followUps {
 		next := &webhook.FollowUp{Event: event(f), Delivery: matched.Delivery, At: c.At}

@@ -90,28 +90,36 @@ func (c *Callback) Follow(body []byte) (requested, followUps []inbound.FollowUp,
 	return requested, followUps, errors.Join(first, second)
 }
 
-// Canonical is what all bodies that mean the same under the profile have in common: the sorted form where that is what is signed,
-// otherwise the body itself. An error is a *[ContractError].
-func (p *Profile) Canonical(body []byte) ([]byte, error) {
+// Fingerprint is what a body is recognised by when it is called back. Sent is the SHA-256 of it as a client prints it again that has
+// parsed it: spelled anew, with its members in their order (JavaScript puts those that are array indices first). Signed is that of the
+// sorted form, which the order of members does not change. Where nothing sorted is signed, both are of the bytes. An error is a
+// *[ContractError].
+func (p *Profile) Fingerprint(body []byte) (sent, signed [32]byte, err error) {
 	if !p.sorted {
-		return body, nil
+		sum := sha256.Sum256(body)
+		return sum, sum, nil
 	}
 	var s sorter
-	return s.appendSorted(nil, body)
+	text, err := s.appendSorted(make([]byte, 0, len(body)), body)
+	if err != nil {
+		return sent, signed, err
+	}
+	signed = sha256.Sum256(text)
+	text, err = s.appendParsed(text[:0], body)
+	return sha256.Sum256(text), signed, err
 }
 
-// Expect is what a delivery of the event will be recognised by when it is called back: the hash of its canonical body, and its
+// Expect is what a delivery of the event will be recognised by when it is called back: the fingerprint of its body, and its
 // [Callback.Key]. An error is a *[ContractError]: then the event is not delivered either.
-func (p *Profile) Expect(e *webhook.Event) (hash [32]byte, key string, err error) {
+func (p *Profile) Expect(e *webhook.Event) (sent, signed [32]byte, key string, err error) {
 	d := &webhook.Delivery{Event: *e}
 	body, err := p.body.append(make([]byte, 0, p.body.size(d)), input{d: d, at: e.RecordedAt})
 	if err != nil {
-		return hash, "", err
+		return sent, signed, "", err
 	}
-	canonical, err := p.Canonical(body)
-	if err != nil {
-		return hash, "", err
+	if sent, signed, err = p.Fingerprint(body); err != nil {
+		return sent, signed, "", err
 	}
 	key, err = p.callback.Key(body)
-	return sha256.Sum256(canonical), key, err
+	return sent, signed, key, err
 }

@@ -1,7 +1,6 @@
 package profile
 
 import (
-	"crypto/sha256"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -80,27 +79,39 @@ func TestWhatFollowsFromASyncIsWhatTheAggregatorSaid(t *testing.T) {
 	}
 }
 
-func TestABodyIsRecognisedInAnyOrderOfItsKeysAndInNoOtherForm(t *testing.T) {
+func TestABodyIsRecognisedAsItWasSentOrAsAClientPrintsItAgain(t *testing.T) {
 	profile, _ := Builtin().Get("fuse")
-	e := &webhook.Event{Type: "financial_connection.sync_data", Data: json.RawMessage(`{"financial_connection_id":"c1","source":"mx", "n": 1.0}`)}
-	want, key, err := profile.Expect(e)
+	e := &webhook.Event{Type: "financial_connection.sync_data", Data: json.RawMessage(`{"financial_connection_id":"c1","source":"mx", "n": 1.0,"7":"\u00e9"}`)}
+	sent, signed, key, err := profile.Expect(e)
 	if err != nil || key != "c1" {
 		t.Fatalf("key %q, %v", key, err)
 	}
-	for body, same := range map[string]bool{
-		`{"type":"financial_connection.sync_data","financial_connection_id":"c1","source":"mx","n":1}`:           true,
-		`{"n":1e0, "source":"mx","financial_connection_id":"c1","type":"financial_connection.sync_data"}`:        true,
-		`{"n":2, "source":"mx","financial_connection_id":"c1","type":"financial_connection.sync_data"}`:          false,
-		`{"source":"mx","financial_connection_id":"c1","type":"financial_connection.sync_data"}`:                 false,
-		`{"n":1,"x":1,"source":"mx","financial_connection_id":"c1","type":"financial_connection.sync_data"}`:     false,
-		`{"n":1, "source":"mx","financial_connection_id":"c1","type":"financial_connection.sync_data","N":null}`: false,
+	const unknown, reordered, known = "unknown", "reordered", "known"
+	for body, want := range map[string]string{
+		`{"type":"financial_connection.sync_data","financial_connection_id":"c1","source":"mx", "n": 1.0,"7":"\u00e9"}`:        known,
+		`{"7":"é","type":"financial_connection.sync_data","financial_connection_id":"c1","source":"mx","n":1}`:                 known,
+		`{ "type": "financial_connection.sync_data", "financial_connection_id": "c1", "source": "mx", "n": 1e0, "7": "\u00E9" }`: known,
+		`{"7":"é","financial_connection_id":"c1","type":"financial_connection.sync_data","source":"mx","n":1}`:                 reordered,
+		`{"7":"é","type":"financial_connection.sync_data","financial_connection_id":"c1","n":1,"source":"mx"}`:                 reordered,
+		`{"7":"é","type":"financial_connection.sync_data","financial_connection_id":"c1","source":"mx","n":2}`:                 unknown,
+		`{"7":"é","type":"financial_connection.sync_data","financial_connection_id":"c1","source":"mx"}`:                       unknown,
+		`{"7":"é","type":"financial_connection.sync_data","financial_connection_id":"c1","source":"mx","n":1,"N":null}`:        unknown,
 	} {
-		canonical, err := profile.Canonical([]byte(body))
+		got, gotSigned, err := profile.Fingerprint([]byte(body))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := sha256.Sum256(canonical) == want; got != same {
-			t.Errorf("%s: recognised %t, want %t", body, got, same)
+		is := map[[2]bool]string{{true, true}: known, {false, true}: reordered, {false, false}: unknown}[[2]bool{got == sent, gotSigned == signed}]
+		if is != want {
+			t.Errorf("%s: %q, want %s", body, is, want)
+		}
+	}
+	for _, name := range []string{"fuse", "standard"} {
+		p, _ := Builtin().Get(name)
+		a, aSigned, err := p.Fingerprint([]byte(`{"a":1,"b":2}`))
+		b, bSigned, second := p.Fingerprint([]byte(`{"b":2,"a":1}`))
+		if err != nil || second != nil || a == b || (aSigned == bSigned) != (name == "fuse") {
+			t.Errorf("%s: the order of keys: %t %t (%v, %v)", name, a == b, aSigned == bSigned, err, second)
 		}
 	}
 }

@@ -28,6 +28,8 @@ const maxDepth = 128
 type sorter struct {
 	members []sortedMember
 	spare   []byte
+	// parsed leaves members where JSON.parse puts them, and looks for no duplicates.
+	parsed bool
 }
 
 // sortedMember is where one member of an object that is being written stands in dst.
@@ -39,6 +41,18 @@ type sortedMember struct {
 
 // appendSorted appends the sorted form of one JSON text. Errors are *[ContractError].
 func (s *sorter) appendSorted(dst, text []byte) ([]byte, error) {
+	s.parsed = false
+	return s.append(dst, text)
+}
+
+// appendParsed appends what JSON.stringify prints of what JSON.parse has read: as in the sorted form, but of the members only those
+// that are array indices change their place. The text must have a sorted form.
+func (s *sorter) appendParsed(dst, text []byte) ([]byte, error) {
+	s.parsed = true
+	return s.append(dst, text)
+}
+
+func (s *sorter) append(dst, text []byte) ([]byte, error) {
 	if !utf8.Valid(text) {
 		return dst, refuse(CodeNotJSON, "the body is not valid UTF-8")
 	}
@@ -163,13 +177,13 @@ func (s *sorter) member(dst, b []byte, i, depth int) ([]byte, int, error) {
 // order sorts the members from base on, which stand in dst from the first one's start to its end.
 func (s *sorter) order(dst []byte, base, at int) error {
 	list := s.members[base:]
-	compare := func(a, b sortedMember) int { return compareMembers(dst, a, b) }
+	compare := func(a, b sortedMember) int { return s.compare(dst, a, b) }
 	sorted := slices.IsSortedFunc(list, compare)
 	start := list[0].start
 	if !sorted {
-		slices.SortFunc(list, compare)
+		slices.SortStableFunc(list, compare)
 	}
-	for i := 1; i < len(list); i++ {
+	for i := 1; i < len(list) && !s.parsed; i++ {
 		if compare(list[i-1], list[i]) == 0 {
 			return refuse(CodeDuplicate, "the object that ends at byte %d of the body has a key twice", at)
 		}
@@ -188,7 +202,7 @@ func (s *sorter) order(dst []byte, base, at int) error {
 	return nil
 }
 
-func compareMembers(dst []byte, a, b sortedMember) int {
+func (s *sorter) compare(dst []byte, a, b sortedMember) int {
 	switch {
 	case a.index >= 0 && b.index >= 0:
 		return cmp.Compare(a.index, b.index)
@@ -196,6 +210,8 @@ func compareMembers(dst []byte, a, b sortedMember) int {
 		return -1
 	case b.index >= 0:
 		return 1
+	case s.parsed:
+		return 0
 	}
 	return compareKeys(dst[a.start+1:a.keyEnd-1], dst[b.start+1:b.keyEnd-1])
 }

@@ -53,6 +53,20 @@ func TestSortedFormIsWhatJavaScriptPrints(t *testing.T) {
 	}
 }
 
+func TestWhatAClientPrintsAgainKeepsTheOrderOfItsKeys(t *testing.T) {
+	cases := []struct{ name, in, want string }{
+		{"in their order", `{"b":1, "a":{"d":[1.0,{"z":1,"y":2}],"c":"\u00e9"}}`, `{"b":1,"a":{"d":[1,{"z":1,"y":2}],"c":"é"}}`},
+		{"integer-like keys first and by number", `{"b":0,"10":1,"9":2,"a":3,"01":4}`, `{"9":2,"10":1,"b":0,"a":3,"01":4}`},
+		{"what it has printed", `{"9":2,"10":1,"b":0,"a":3,"01":4}`, `{"9":2,"10":1,"b":0,"a":3,"01":4}`},
+	}
+	for _, c := range cases {
+		var s sorter
+		if got, err := s.appendParsed(nil, []byte(c.in)); err != nil || string(got) != c.want {
+			t.Errorf("%s: %s gives %s (%v), want %s", c.name, c.in, got, err, c.want)
+		}
+	}
+}
+
 func TestSortedFormRefusesWhatAReceiverWouldSeeDifferently(t *testing.T) {
 	cases := []struct {
 		name, in string
@@ -135,11 +149,16 @@ func TestSortedFormEqualsNodeOnGeneratedDocuments(t *testing.T) {
 	lines := bufio.NewScanner(bytes.NewReader(out))
 	lines.Buffer(nil, 1<<20)
 	var s sorter
-	var dst []byte
+	var dst, parsed []byte
 	same, refused, broken := 0, 0, 0
 	for i := 0; lines.Scan(); i++ {
 		dst, err = s.appendSorted(dst[:0], docs[i])
-		want := lines.Bytes()
+		want, again, _ := bytes.Cut(lines.Bytes(), []byte("\t"))
+		if err == nil {
+			if parsed, err = s.appendParsed(parsed[:0], docs[i]); err != nil || !bytes.Equal(parsed, again) {
+				t.Fatalf("document %d: %s\nprinted again here: %s (%v)\nnode: %s", i, docs[i], parsed, err, again)
+			}
+		}
 		var ce *ContractError
 		switch {
 		case err == nil && bytes.Equal(dst, want):

@@ -16,8 +16,9 @@ type Expectation struct {
 	SubscriptionID string
 	Profile        string
 	EventID        string
-	// Hash is the SHA-256 of the canonical body.
-	Hash [32]byte
+	// Sent and Signed are the SHA-256 of the body as it was sent, but for what a parser may spell differently, and of what is signed
+	// of it, whatever the order of its members.
+	Sent, Signed [32]byte
 	// Until is when a callback comes too late.
 	Until time.Time
 	Trace TraceContext
@@ -31,7 +32,7 @@ type Call struct {
 	Tenant         string
 	SubscriptionID string
 	Profile        string
-	Hash           [32]byte
+	Sent           [32]byte
 	Body           []byte
 	At             time.Time
 	TraceParent    string

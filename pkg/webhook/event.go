@@ -39,6 +39,19 @@ type TraceContext struct {
 	State  string // tracestate
 }
 
+// traceID is where the trace's own id ends in a traceparent. https://www.w3.org/TR/trace-context/#traceparent-header-field-values
+const traceID = len("00-4bf92f3577b34da6a3ce929d0e0e4736")
+
+// Join is the trace context of what comes of t and of another traceparent: that one, where it is of the same trace or the only one;
+// otherwise t, and the other is to be linked.
+func (t TraceContext) Join(parent string) (joined TraceContext, link string) {
+	same := len(t.Parent) > traceID && len(parent) > traceID && t.Parent[:traceID] == parent[:traceID]
+	if t.Parent == "" || same {
+		return TraceContext{Parent: parent, State: t.State}, ""
+	}
+	return t, parent
+}
+
 // Position is a place in Kafka.
 type Position struct {
 	Topic     string

@@ -15,7 +15,7 @@ import (
 // EncodeExpectation makes the value of a callbacks record.
 func EncodeExpectation(x *webhook.Expectation) []byte {
 	m := &hooklinev1.Expectation{
-		DeliveryId: x.Delivery[:], Tenant: x.Tenant, SubscriptionId: x.SubscriptionID, Profile: x.Profile, EventId: x.EventID, Hash: x.Hash[:],
+		DeliveryId: x.Delivery[:], Tenant: x.Tenant, SubscriptionId: x.SubscriptionID, Profile: x.Profile, EventId: x.EventID, Hash: x.Sent[:], SignedHash: x.Signed[:],
 		UntilUnixMs: unixMilli(x.Until), Traceparent: x.Trace.Parent, Tracestate: x.Trace.State,
 	}
 	if x.Call != uuid.Nil {
@@ -27,7 +27,7 @@ func EncodeExpectation(x *webhook.Expectation) []byte {
 // EncodeCall makes the value of a callbacks record.
 func EncodeCall(c *webhook.Call) []byte {
 	return marshal(&hooklinev1.CallbackRecord{Kind: &hooklinev1.CallbackRecord_Call{Call: &hooklinev1.Call{
-		CallId: c.ID.String(), Tenant: c.Tenant, SubscriptionId: c.SubscriptionID, Profile: c.Profile, Hash: c.Hash[:], Body: c.Body,
+		CallId: c.ID.String(), Tenant: c.Tenant, SubscriptionId: c.SubscriptionID, Profile: c.Profile, Hash: c.Sent[:], Body: c.Body,
 		AtUnixMs: unixMilli(c.At), Traceparent: c.TraceParent,
 	}}})
 }
@@ -100,8 +100,8 @@ func expectationFrom(m *hooklinev1.Expectation) (*webhook.Expectation, error) {
 	if x.Delivery, err = uuid.FromBytes(m.GetDeliveryId()); err != nil {
 		return nil, fmt.Errorf("decode expectation: %w", err)
 	}
-	if copy(x.Hash[:], m.GetHash()) != len(x.Hash) {
-		return nil, fmt.Errorf("decode expectation: hash of %d bytes", len(m.GetHash()))
+	if copy(x.Sent[:], m.GetHash()) != len(x.Sent) || copy(x.Signed[:], m.GetSignedHash()) != len(x.Signed) {
+		return nil, fmt.Errorf("decode expectation: hashes of %d and %d bytes", len(m.GetHash()), len(m.GetSignedHash()))
 	}
 	if m.GetCallId() != "" {
 		x.Call, err = uuid.Parse(m.GetCallId())
@@ -117,7 +117,7 @@ func callFrom(m *hooklinev1.Call) (*webhook.Call, error) {
 	if c.ID, err = uuid.Parse(m.GetCallId()); err != nil {
 		return nil, fmt.Errorf("decode call: %w", err)
 	}
-	if copy(c.Hash[:], m.GetHash()) != len(c.Hash) {
+	if copy(c.Sent[:], m.GetHash()) != len(c.Sent) {
 		return nil, fmt.Errorf("decode call: hash of %d bytes", len(m.GetHash()))
 	}
 	return c, nil

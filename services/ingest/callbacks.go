@@ -33,6 +33,7 @@ const (
 	callbackBadCredential = "bad_credentials"
 	callbackBadSignature  = "bad_signature"
 	callbackUnknown       = "no_such_delivery"
+	callbackReordered     = "reordered_keys"
 	callbackLate          = "late"
 )
 
@@ -72,68 +73,78 @@ func (s *Service) takeCallback(w http.ResponseWriter, r *http.Request) (any, *re
 	defer release()
 	if refused != nil {
 		if refused.Status != http.StatusServiceUnavailable {
-			s.countCallback(r.Context(), "refused", refused.Code)
+			s.countCallback(r.Context(), 1, "refused", refused.Code)
 		}
 		return nil, refused
 	}
-	c, group, refused := s.verified(r, contract, body)
+	c, refused := s.verified(r, contract, body)
 	if refused != nil {
 		return nil, refused
 	}
-	standing := known.look(r.Context(), group, c)
+	standing, x := known.look(r.Context(), c)
 	switch standing {
 	case callback.Unknown:
 		return nil, s.refuseCallback(r.Context(), http.StatusUnauthorized, callbackUnknown, "this body was not delivered to this client")
+	case callback.Reordered:
+		return nil, s.refuseCallback(r.Context(), http.StatusUnauthorized, callbackReordered, "the delivery had its keys in another order")
 	case callback.Late:
 		return nil, s.refuseCallback(r.Context(), http.StatusUnauthorized, callbackLate, "the delivery was too long ago")
 	case callback.Done:
-		s.countCallback(r.Context(), "repeated", "")
+		s.countCallback(r.Context(), 1, "repeated", "")
 	case callback.Open:
-		if refused := s.writeRecords(r.Context(), p, []*kgo.Record{s.callRecord(r, group, c)}); refused != nil {
+		if refused := s.writeRecords(r.Context(), p, []*kgo.Record{s.callRecord(r, c, x)}); refused != nil {
 			return nil, refused
 		}
-		s.countCallback(r.Context(), "accepted", "")
 	}
 	return map[string]string{"status": "accepted"}, nil
 }
 
-func (s *Service) countCallback(ctx context.Context, outcome, reason string) {
-	s.deps.Metrics.Callbacks.Add(ctx, 1, telemetry.Labels("outcome", outcome, "reason", reason))
+// countCallback counts requests. One that is not refused and not known as repeated is counted by who matches it.
+func (s *Service) countCallback(ctx context.Context, count int, outcome, reason string) {
+	s.deps.Metrics.Callbacks.Add(ctx, int64(count), telemetry.Labels("outcome", outcome, "reason", reason))
 }
 
 func (s *Service) refuseCallback(ctx context.Context, status int, reason, detail string) *refusal {
-	s.countCallback(ctx, "refused", reason)
+	s.countCallback(ctx, 1, "refused", reason)
 	return refuse(status, reason, detail)
 }
 
+// verifiedCall is a call of whom it says it is, and what its delivery is found by.
+type verifiedCall struct {
+	*webhook.Call
+	group  string
+	signed [32]byte
+}
+
 // verified is the call as its client has proved it to be.
-func (s *Service) verified(r *http.Request, contract *profile.Profile, body []byte) (c *webhook.Call, group string, refused *refusal) {
+func (s *Service) verified(r *http.Request, contract *profile.Profile, body []byte) (*verifiedCall, *refusal) {
 	var wrong *strictjson.Error
 	if err := strictjson.Check(body); errors.As(err, &wrong) {
-		return nil, "", s.refuseCallback(r.Context(), http.StatusBadRequest, string(wrong.Code), wrong.Detail)
+		return nil, s.refuseCallback(r.Context(), http.StatusBadRequest, string(wrong.Code), wrong.Detail)
 	}
-	canonical, err := contract.Canonical(body)
+	sent, signed, err := contract.Fingerprint(body)
 	if err != nil {
-		return nil, "", s.refuseCallback(r.Context(), http.StatusBadRequest, "not_canonical", err.Error())
+		return nil, s.refuseCallback(r.Context(), http.StatusBadRequest, "not_canonical", err.Error())
 	}
 	tenant, shown, refused := s.client(r, contract.Callback())
 	if refused != nil {
-		return nil, "", refused
+		return nil, refused
 	}
 	sub, credentials := s.subscriber(r, contract, tenant, shown, body)
 	switch {
 	case !credentials:
-		return nil, "", s.refuseCallback(r.Context(), http.StatusUnauthorized, callbackBadCredential, "the client is unknown, or the key is another")
+		return nil, s.refuseCallback(r.Context(), http.StatusUnauthorized, callbackBadCredential, "the client is unknown, or the key is another")
 	case sub == nil:
-		return nil, "", s.refuseCallback(r.Context(), http.StatusUnauthorized, callbackBadSignature, "the body is not what was signed for this client")
+		return nil, s.refuseCallback(r.Context(), http.StatusUnauthorized, callbackBadSignature, "the body is not what was signed for this client")
 	}
 	key, err := contract.Callback().Key(body)
 	if err != nil {
-		return nil, "", s.refuseCallback(r.Context(), http.StatusUnauthorized, callbackUnknown, "this body was not delivered to this client")
+		return nil, s.refuseCallback(r.Context(), http.StatusUnauthorized, callbackUnknown, "this body was not delivered to this client")
 	}
-	return &webhook.Call{
-		ID: uuid.Must(uuid.NewV7()), Tenant: tenant, SubscriptionID: sub.ID, Profile: contract.Name, Hash: sha256.Sum256(canonical), Body: body, At: time.Now(),
-	}, webhook.CallbackGroup(tenant, key), nil
+	return &verifiedCall{
+		Call:  &webhook.Call{ID: uuid.Must(uuid.NewV7()), Tenant: tenant, SubscriptionID: sub.ID, Profile: contract.Name, Sent: sent, Body: body, At: time.Now()},
+		group: webhook.CallbackGroup(tenant, key), signed: signed,
+	}, nil
 }
 
 // client is whose call it is: the tenant of an API key, or the tenant that a header names, whose key must then be shown too.
@@ -146,7 +157,7 @@ func (s *Service) client(r *http.Request, c *profile.Callback) (tenant string, s
 	}
 	key, refused := s.authenticate(r)
 	if refused != nil {
-		s.countCallback(r.Context(), "refused", refused.Code)
+		s.countCallback(r.Context(), 1, "refused", refused.Code)
 		return "", nil, refused
 	}
 	return key.Tenant, nil, nil
@@ -183,12 +194,15 @@ func same(a, b []byte) bool {
 	return subtle.ConstantTimeCompare(x[:], y[:]) == 1
 }
 
-func (s *Service) callRecord(r *http.Request, group string, c *webhook.Call) *kgo.Record {
-	ctx, span := telemetry.StartConsumer(r.Context(), s.deps.Tracer, "callback", webhook.TraceContext{Parent: r.Header.Get("Traceparent")},
-		attribute.String("hookline.subscription", c.SubscriptionID), attribute.String("hookline.tenant", c.Tenant))
+// callRecord is the record of a call, whose span is in the trace of the delivery that is called back.
+func (s *Service) callRecord(r *http.Request, c *verifiedCall, x *webhook.Expectation) *kgo.Record {
+	within, link := x.Trace.Join(r.Header.Get("Traceparent"))
+	ctx, span := telemetry.StartConsumer(r.Context(), s.deps.Tracer, "callback", within, attribute.String("hookline.subscription", c.SubscriptionID),
+		attribute.String("hookline.tenant", c.Tenant), attribute.String("hookline.delivery", x.Delivery.String()), attribute.String("hookline.event", x.EventID))
 	defer span.End()
+	linkTo(ctx, span, link)
 	c.TraceParent = telemetry.TraceContext(ctx).Parent
-	return &kgo.Record{Topic: s.deps.Kafka.Topics.Callbacks, Key: []byte(callback.CallKey(group, c.ID)), Value: wire.EncodeCall(c)}
+	return &kgo.Record{Topic: s.deps.Kafka.Topics.Callbacks, Key: []byte(callback.CallKey(c.group, c.ID)), Value: wire.EncodeCall(c.Call)}
 }
 
 // linkTo links a span to another trace.
@@ -196,7 +210,7 @@ func linkTo(ctx context.Context, span trace.Span, parent string) {
 	if parent == "" {
 		return
 	}
-	if linked := trace.SpanContextFromContext(telemetry.WithRemote(ctx, webhook.TraceContext{Parent: parent})); linked.IsValid() {
+	if linked := trace.SpanContextFromContext(telemetry.WithRemote(ctx, webhook.TraceContext{Parent: parent})); linked.IsRemote() && linked.IsValid() {
 		span.AddLink(trace.Link{SpanContext: linked})
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/hookline/hookline/pkg/callback"
 	"github.com/hookline/hookline/pkg/profile"
@@ -19,6 +18,8 @@ import (
 const (
 	fuseKey  = "the-api-key-of-the-client-acme-1"
 	fusePath = "/v1/callbacks/fuse/financial_connections/sync"
+	// aggregatorsTrace is the trace context that an event came with.
+	aggregatorsTrace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 )
 
 // delivered is a delivery of financial_connection.sync_data as its receiver has got it.
@@ -36,19 +37,25 @@ func (c *table) addClient(id, tenant, key string) {
 	c.subs = append(c.subs, &webhook.Subscription{ID: id, Tenant: tenant, Profile: "fuse", SecretID: secret.ID, Status: webhook.SubscriptionActive})
 }
 
-// deliver writes what the router writes, and returns what the receiver gets.
+// deliver writes what the router writes of an event of a connection, and returns what the receiver gets.
 func (w *world) deliver(event, connection, remote string, age time.Duration) delivered {
 	w.Helper()
-	p, _ := profile.Builtin().Get("fuse")
 	data := `{"financial_connection_id":"` + connection + `","environment":"sandbox","source":"mx","remote_data":"` + strings.ReplaceAll(remote, `"`, `\"`) + `"}`
+	return w.deliverData(event, data, age)
+}
+
+func (w *world) deliverData(event, data string, age time.Duration) delivered {
+	w.Helper()
+	p, _ := profile.Builtin().Get("fuse")
 	e := webhook.Event{ID: event, Type: "financial_connection.sync_data", Tenant: "acme", Data: []byte(data)}
-	hash, key, err := p.Expect(&e)
+	sent, signed, key, err := p.Expect(&e)
 	if err != nil {
 		w.Fatal(err)
 	}
 	d := &webhook.Delivery{ID: webhook.DeliveryID("acme", event, "client"), SubscriptionID: "client", Event: e}
 	w.write(callback.ExpectationKey(webhook.CallbackGroup("acme", key), d.ID), wire.EncodeExpectation(&webhook.Expectation{
-		Delivery: d.ID, Tenant: "acme", SubscriptionID: "client", Profile: "fuse", EventID: event, Hash: hash, Until: time.Now().Add(72*time.Hour - age),
+		Delivery: d.ID, Tenant: "acme", SubscriptionID: "client", Profile: "fuse", EventID: event, Sent: sent, Signed: signed, Until: time.Now().Add(72*time.Hour - age),
+		Trace: webhook.TraceContext{Parent: aggregatorsTrace, State: "a=b"},
 	}))
 	contract, err := p.Contract(webhook.Overrides{})
 	if err != nil {
@@ -61,21 +68,24 @@ func (w *world) deliver(event, connection, remote string, age time.Duration) del
 	return delivered{id: d.ID, body: string(request.Body), header: request.Header}
 }
 
-func (w *world) write(key string, value []byte) {
+// signed is a body as the client itself could sign it with its key.
+func (w *world) signed(body string) delivered {
 	w.Helper()
-	w.send(w.cluster.Topics.Callbacks, key, value)
-}
-
-func (w *world) send(name, key string, value []byte) {
-	w.Helper()
-	cl, err := w.cluster.Client(w.cluster.Producer()...)
+	p, _ := profile.Builtin().Get("fuse")
+	contract, err := p.Contract(webhook.Overrides{})
 	if err != nil {
 		w.Fatal(err)
 	}
-	defer cl.Close()
-	if err := cl.ProduceSync(w.Context(), &kgo.Record{Topic: name, Key: []byte(key), Value: value}).FirstErr(); err != nil {
+	header, err := contract.Sign(&webhook.Delivery{}, []byte(body), [][]byte{[]byte(fuseKey)}, time.Now())
+	if err != nil {
 		w.Fatal(err)
 	}
+	return delivered{body: body, header: header}
+}
+
+func (w *world) write(key string, value []byte) {
+	w.Helper()
+	w.send(w.cluster.Topics.Callbacks, key, value)
 }
 
 // ends writes the outcome of a delivery.
@@ -134,6 +144,14 @@ const (
 	asked   = "financial_connection.sync_requested"
 )
 
+// endsFollowed ends what followed from a delivery, which the tenant's other client gets too.
+func (w *world) endsFollowed(d delivered, rule, eventType string) {
+	w.Helper()
+	for _, sub := range []string{"client", "another"} {
+		w.ends(webhook.DeliveryID("acme", webhook.FollowUpID(d.id, rule), sub), eventType)
+	}
+}
+
 func followed(d delivered, rule string) uuid.UUID {
 	return webhook.DeliveryID("acme", webhook.FollowUpID(d.id, rule), "client")
 }
@@ -151,9 +169,7 @@ func TestAVerifiedCallbackReleasesWhatFollowsInOrder(t *testing.T) {
 		}
 		w.ends(d.id, "financial_connection.sync_data")
 		w.expectTypes(asked, updates)
-		for _, sub := range []string{"client", "another"} { // the tenant's other client gets the follow-ups, too
-			w.ends(webhook.DeliveryID("acme", webhook.FollowUpID(d.id, "transactions_updates"), sub), updates)
-		}
+		w.endsFollowed(d, "transactions_updates", updates)
 		w.expectTypes(asked, updates, gone)
 		e := w.byID()[webhook.FollowUpID(d.id, "disconnected")]
 		if e.Tenant != "acme" || e.OrderingKey != "c1" || !strings.Contains(string(e.Data), `"remote_data":"{\"webhook_type\"`) {
@@ -162,64 +178,107 @@ func TestAVerifiedCallbackReleasesWhatFollowsInOrder(t *testing.T) {
 	})
 }
 
-func TestWhatIsNoVerifiedCallbackIsRefusedAndReleasesNothing(t *testing.T) {
+func TestWhatIsNoVerifiedCallbackIsRefusedCountedAndReleasesNothing(t *testing.T) {
 	withClient(t, func(t *testing.T, w *world) {
 		d, late := w.deliver("e1", "c1", news, 0), w.deliver("e2", "c2", news, 73*time.Hour)
-		altered, foreign, invented := d, d, d
-		altered.body = strings.Replace(d.body, `"mx"`, `"plaid"`, 1)
-		invented.body = `{"type":"financial_connection.sync_data","financial_connection_id":"c1"}`
-		p, _ := profile.Builtin().Get("fuse")
-		contract, _ := p.Contract(webhook.Overrides{})
-		signed, err := contract.Sign(&webhook.Delivery{}, []byte(invented.body), [][]byte{[]byte(fuseKey)}, time.Now())
-		if err != nil {
-			t.Fatal(err)
-		}
-		invented.header = signed
-		deep, twice := d, d
-		deep.body = strings.Repeat("[", 65) + strings.Repeat("]", 65)
-		twice.body = strings.Replace(d.body, "{", `{"type":"x",`, 1)
-		large := d
-		large.body = `{"a":"` + strings.Repeat("x", 3<<20) + `"}`
+		with := func(body string) delivered { return delivered{body: body, header: d.header} }
+		first, second, _ := strings.Cut(strings.Trim(d.body, "{}"), ",")
 		for name, test := range map[string]struct {
 			d      delivered
 			change []string
 			status int
 			code   string
 		}{
-			"altered":                         {altered, nil, 401, callbackBadSignature},
-			"another signature":               {d, []string{"Fuse-Verification", "AAAA"}, 401, callbackBadSignature},
+			"forged":                          {d, []string{"Fuse-Verification", "AAAA"}, 401, callbackBadSignature},
+			"altered":                         {with(strings.Replace(d.body, `"mx"`, `"plaid"`, 1)), nil, 401, callbackBadSignature},
+			"altered within a text":           {with(strings.Replace(d.body, "DEFAULT_UPDATE", "default_update", 1)), nil, 401, callbackBadSignature},
+			"keys in another order":           {with("{" + second + "," + first + "}"), nil, 401, callbackReordered},
 			"no signature":                    {d, []string{"Fuse-Verification", ""}, 401, callbackBadSignature},
 			"another client's key":            {d, []string{"Fuse-Api-Key", "another-key-of-the-same-tenant-1"}, 401, callbackBadSignature},
 			"nobody's key":                    {d, []string{"Fuse-Api-Key", "x"}, 401, callbackBadCredential},
-			"another tenant with our key":     {foreign, []string{"Fuse-Client-Id", "other"}, 401, callbackBadCredential},
-			"another tenant with its own key": {foreign, []string{"Fuse-Client-Id", "other", "Fuse-Api-Key", "the-api-key-of-another-tenant-01"}, 401, callbackBadSignature},
+			"another tenant with our key":     {d, []string{"Fuse-Client-Id", "other"}, 401, callbackBadCredential},
+			"another tenant with its own key": {d, []string{"Fuse-Client-Id", "other", "Fuse-Api-Key", "the-api-key-of-another-tenant-01"}, 401, callbackBadSignature},
 			"no client":                       {d, []string{"Fuse-Client-Id", ""}, 401, "unauthenticated"},
 			"an unknown API key":              {d, []string{"Authorization", "Bearer " + token("nobody")}, 401, "unauthenticated"},
 			"an API key of another tenant":    {d, []string{"Authorization", "Bearer " + token("publisher")}, 401, callbackBadCredential},
-			"invented by the client":          {invented, nil, 401, callbackUnknown},
+			"invented by the client":          {w.signed(`{"type":"financial_connection.sync_data","financial_connection_id":"c1"}`), nil, 401, callbackUnknown},
+			"of nobody's connection":          {w.signed(strings.Replace(d.body, `"c1"`, `"c9"`, 1)), nil, 401, callbackUnknown},
 			"too late":                        {late, nil, 401, callbackLate},
-			"too deep":                        {deep, nil, 400, "too_deep"},
-			"a key twice":                     {twice, nil, 400, "duplicate_key"},
-			"too large":                       {large, nil, 413, "too_large"},
+			"nested too deep":                 {with(strings.Repeat("[", 65) + strings.Repeat("]", 65)), nil, 400, "too_deep"},
+			"a key twice":                     {with(strings.Replace(d.body, "{", `{"type":"x",`, 1)), nil, 400, "duplicate_key"},
+			"a key that JavaScript would eat": {with(strings.Replace(d.body, "{", `{"__proto__":1,`, 1)), nil, 400, "not_canonical"},
+			"no JSON":                         {with("hello"), nil, 400, "invalid_json"},
+			"too large":                       {with(`{"a":"` + strings.Repeat("x", 3<<20) + `"}`), nil, 413, "too_large"},
 		} {
+			before := w.counted("hookline.callbacks", "refused", test.code)
 			got := w.calls(test.d, test.change...)
 			if got.status != test.status || got.problem(t).Code != test.code {
 				t.Errorf("%s: %d %s, want %d %s", name, got.status, got.body, test.status, test.code)
 			}
+			if counted := w.counted("hookline.callbacks", "refused", test.code) - before; counted != 1 {
+				t.Errorf("%s: counted %d times as %s", name, counted, test.code)
+			}
 		}
-		if got := w.postTo("/v1/callbacks/nowhere", d.body); got.status != 404 {
-			t.Errorf("nowhere: %d", got.status)
+		if got := w.postTo("/v1/callbacks/nowhere", d.body); got.status != 404 || w.counted("hookline.callbacks", "refused", callbackUnknownPath) != 1 {
+			t.Errorf("nowhere: %d, counted %d times", got.status, w.counted("hookline.callbacks", "refused", callbackUnknownPath))
 		}
 		w.ends(d.id, "financial_connection.sync_data")
 		w.expectTypes()
+		if n := w.counted("hookline.callbacks", "accepted", "") + w.counted("hookline.callbacks", "repeated", ""); n != 0 {
+			t.Errorf("%d were accepted", n)
+		}
 	})
 }
 
-func TestTheOrderOfKeysAndAnAPIKeyMakeNoDifference(t *testing.T) {
+func TestAReplayedCallbackIsAnsweredTheSameAndCounted(t *testing.T) {
 	withClient(t, func(t *testing.T, w *world) {
 		d := w.deliver("e1", "c1", news, 0)
-		members := strings.SplitN(strings.Trim(d.body, "{}"), ",", 2)
-		d.body = "{" + members[1] + ", " + members[0] + "}"
+		first := w.calls(d)
+		for range 3 {
+			if again := w.calls(d); again.status != 200 || again.body != first.body {
+				t.Errorf("again: %+v, at first %+v", again, first)
+			}
+		}
+		time.Sleep(5 * time.Second)
+		if n := len(w.events()); n != 1 {
+			t.Errorf("%d events, want the one that the first call has made", n)
+		}
+		if accepted, repeated := w.counted("hookline.callbacks", "accepted", ""), w.counted("hookline.callbacks", "repeated", ""); accepted != 1 || repeated != 3 {
+			t.Errorf("counted %d accepted and %d repeated, want 1 and 3", accepted, repeated)
+		}
+	})
+}
+
+func TestABodyMayBeSpelledAsAJSONLibraryPrintsIt(t *testing.T) {
+	for name, again := range map[string]string{
+		"as it was sent": `{"type":"financial_connection.sync_data","financial_connection_id":"c1", "n": 1.0, "7":"\u00e9", "big":12345678901234567890,"in":{"b":1,"2":2,"a":3}}`,
+		"by JavaScript":  `{"7":"é","type":"financial_connection.sync_data","financial_connection_id":"c1","n":1,"big":12345678901234567000,"in":{"2":2,"b":1,"a":3}}`,
+		"by Python":      `{"type": "financial_connection.sync_data", "financial_connection_id": "c1", "n": 1.0, "7": "\u00e9", "big": 12345678901234567890, "in": {"b": 1, "2": 2, "a": 3}}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			withClient(t, func(t *testing.T, w *world) {
+				d := w.deliverData("e1", `{"financial_connection_id":"c1", "n": 1.0, "7":"\u00e9", "big":12345678901234567890,"in":{"b":1,"2":2,"a":3}}`, 0)
+				if name == "as it was sent" && again != d.body {
+					t.Fatalf("sent %s", d.body)
+				}
+				d.body = strings.Replace(again, `{"b":1,"2":2,"a":3}`, `{"a":3,"2":2,"b":1}`, 1)
+				if name == "as it was sent" {
+					if got := w.calls(d); got.status != 401 || got.problem(t).Code != callbackReordered {
+						t.Errorf("another order within: %+v", got)
+					}
+				}
+				d.body = again
+				if got := w.calls(d); got.status != 200 {
+					t.Errorf("got %+v", got)
+				}
+			})
+		})
+	}
+}
+
+func TestAnAPIKeyMayCallBack(t *testing.T) {
+	withClient(t, func(t *testing.T, w *world) {
+		d := w.deliver("e1", "c1", news, 0)
 		if got := w.calls(d, "Authorization", "Bearer "+token("acme"), "Fuse-Api-Key", "", "Fuse-Client-Id", ""); got.status != 200 {
 			t.Fatalf("got %+v", got)
 		}
@@ -228,18 +287,64 @@ func TestTheOrderOfKeysAndAnAPIKeyMakeNoDifference(t *testing.T) {
 	})
 }
 
+func TestWhatFollowsIsInTheTraceOfWhatCameIn(t *testing.T) {
+	for name, c := range map[string]struct{ clients, want string }{
+		"the client has none":        {"", aggregatorsTrace},
+		"the client passes it on":    {aggregatorsTrace[:36] + "aaaaaaaaaaaaaaaa-01", aggregatorsTrace[:36] + "aaaaaaaaaaaaaaaa-01"},
+		"the client has its own":     {"00-" + strings.Repeat("5", 32) + "-00f067aa0ba902b7-01", aggregatorsTrace},
+		"the client's is not a real": {"00-x", aggregatorsTrace},
+	} {
+		t.Run(name, func(t *testing.T) {
+			withClient(t, func(t *testing.T, w *world) {
+				d := w.deliver("e1", "c1", news, 0)
+				w.calls(d, "Traceparent", c.clients)
+				time.Sleep(5 * time.Second)
+				w.ends(d.id, "financial_connection.sync_data")
+				w.expectTypes(asked, updates)
+				for _, e := range w.events() {
+					if e.Trace.Parent != c.want || e.Trace.State != "a=b" {
+						t.Errorf("%s is within %+v, want %s", e.Type, e.Trace, c.want)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestFollowUpsOfOneSyncWaitForThoseOfTheSyncBeforeIt(t *testing.T) {
+	withClient(t, func(t *testing.T, w *world) {
+		const left = `{"webhook_type":"ITEM","webhook_code":"USER_PERMISSION_REVOKED"}`
+		one, two := w.deliver("e1", "c1", news, 0), w.deliver("e2", "c1", left, 0)
+		other := w.deliver("e3", "c2", left, 0)
+		for _, d := range []delivered{one, two, other} {
+			if got := w.calls(d); got.status != 200 {
+				t.Fatalf("got %+v", got)
+			}
+			time.Sleep(2 * time.Second)
+		}
+		const finished = "financial_connection.finished"
+		requested := []string{asked, asked, asked}
+		expect := func(more ...string) {
+			t.Helper()
+			w.expectTypes(append(more, requested...)...)
+		}
+		w.ends(two.id, "financial_connection.sync_data")
+		expect()
+		w.ends(other.id, "financial_connection.sync_data")
+		expect(finished) // of the other connection, which waits for nobody
+		w.ends(one.id, "financial_connection.sync_data")
+		expect(finished, updates)
+		w.endsFollowed(one, "transactions_updates", updates)
+		expect(finished, updates, gone)
+		w.endsFollowed(one, "disconnected", gone)
+		expect(finished, updates, gone, finished)
+	})
+}
+
 func TestACallThatIsFasterThanItsExpectationIsWaitedFor(t *testing.T) {
 	withClient(t, func(t *testing.T, w *world) {
 		first := w.deliver("e1", "c1", news, 0)
-		second := first
-		second.body = strings.ReplaceAll(first.body, "c1", "c2")
-		p, _ := profile.Builtin().Get("fuse")
-		contract, _ := p.Contract(webhook.Overrides{})
-		header, err := contract.Sign(&webhook.Delivery{}, []byte(second.body), [][]byte{[]byte(fuseKey)}, time.Now())
-		if err != nil {
-			t.Fatal(err)
-		}
-		second.header = header
+		second := w.signed(strings.ReplaceAll(first.body, "c1", "c2"))
 		answered := make(chan answer)
 		go func() { answered <- w.calls(second) }()
 		time.Sleep(lookPatience / 2)

@@ -254,6 +254,7 @@ func (f *follower) look(ctx context.Context) error {
 // act does what is to be done about some connections: events first, then the records that say so, and then it reads those back.
 func (f *follower) act(ctx context.Context, names []string) error {
 	var events, records []*kgo.Record
+	var total callback.Act
 	for _, name := range names {
 		act := f.ledger.book.Decide(name, time.Now(), f)
 		for i := range act.Events {
@@ -267,7 +268,7 @@ func (f *follower) act(ctx context.Context, names []string) error {
 		for _, r := range act.Records {
 			records = append(records, &kgo.Record{Topic: f.deps.Kafka.Topics.Callbacks, Key: []byte(r.Key), Value: r.Value})
 		}
-		f.deps.Metrics.FollowUps.Add(ctx, int64(act.Released))
+		total.Matched, total.Repeated, total.Released = total.Matched+act.Matched, total.Repeated+act.Repeated, total.Released+act.Released
 	}
 	outliving := context.WithoutCancel(ctx)
 	if err := f.member.ProduceSync(outliving, events...).FirstErr(); err != nil {
@@ -277,6 +278,9 @@ func (f *follower) act(ctx context.Context, names []string) error {
 	if err := results.FirstErr(); err != nil {
 		return fmt.Errorf("write what was followed: %w", err)
 	}
+	f.deps.Metrics.FollowUps.Add(ctx, int64(total.Released))
+	f.countCallback(ctx, total.Matched, "accepted", "")
+	f.countCallback(ctx, total.Repeated, "repeated", "")
 	ends := map[int32]int64{}
 	for _, r := range results {
 		ends[r.Record.Partition] = max(ends[r.Record.Partition], r.Record.Offset+1)

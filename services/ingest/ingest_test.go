@@ -2,214 +2,27 @@ package ingest
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
-	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
-	"go.opentelemetry.io/otel/metric/noop"
 	"go.uber.org/goleak"
 
-	"github.com/hookline/hookline/pkg/apikey"
 	"github.com/hookline/hookline/pkg/event"
-	"github.com/hookline/hookline/pkg/health"
-	"github.com/hookline/hookline/pkg/httpapi"
-	"github.com/hookline/hookline/pkg/kafka"
-	"github.com/hookline/hookline/pkg/profile"
-	"github.com/hookline/hookline/pkg/seal"
-	"github.com/hookline/hookline/pkg/telemetry"
 	"github.com/hookline/hookline/pkg/webhook"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// keys are the API keys of a test, by name; the token of a key is its name, made long enough.
-type keys struct {
-	*table
-	ready chan struct{}
-	byKey map[[32]byte]*webhook.APIKey
-}
-
-func token(name string) string { return "test-token-of-" + name }
-
-func newKeys() *keys {
-	k := &keys{table: newTable(), ready: make(chan struct{}), byKey: map[[32]byte]*webhook.APIKey{}}
-	close(k.ready)
-	add := func(name, tenant string, change func(*webhook.APIKey), permissions ...webhook.Permission) {
-		key := &webhook.APIKey{ID: name, Tenant: tenant, Permissions: permissions}
-		if change != nil {
-			change(key)
-		}
-		k.byKey[apikey.Hash(token(name))] = key
-	}
-	add("publisher", "default", nil, webhook.PermissionPublish)
-	add("acme", "acme", nil, webhook.PermissionPublish)
-	add("reader", "default", nil, webhook.PermissionSubscriptionRead)
-	add("revoked", "default", func(k *webhook.APIKey) { k.Revoked = true }, webhook.PermissionPublish)
-	add("expired", "default", func(k *webhook.APIKey) { k.ExpiresAt = time.Unix(1, 0) }, webhook.PermissionPublish)
-	return k
-}
-
-func (k *keys) Ready() <-chan struct{} { return k.ready }
-func (k *keys) APIKey(hash [32]byte) (*webhook.APIKey, bool) {
-	key, ok := k.byKey[hash]
-	return key, ok
-}
-
-// world is a Kafka in memory and an ingest in front of it. It lives in a synctest bubble.
-type world struct {
-	*testing.T
-	network kfake.VirtualNetwork
-	fake    *kfake.Cluster
-	cluster *kafka.Cluster
-	client  *kgo.Client
-	cut     atomic.Bool
-	service *Service
-	health  *health.Health
-	stop    func()
-}
-
-func inWorld(t *testing.T, change func(*Config, *Deps), test func(t *testing.T, w *world)) {
-	synctest.Test(t, func(t *testing.T) {
-		w := &world{T: t, health: health.New()}
-		var err error
-		if w.fake, err = kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(9092), kfake.ListenFn(w.network.Listen),
-			kfake.BrokerConfigs(map[string]string{"group.consumer.heartbeat.interval.ms": "1000"})); err != nil {
-			t.Fatal(err)
-		}
-		defer w.fake.Close()
-		open := func(dial func(context.Context, string, string) (net.Conn, error)) *kafka.Cluster {
-			return kafka.New(kafka.Config{Brokers: []string{"127.0.0.1:9092"}, SessionTimeout: 10 * time.Second, TopicPrefix: "hookline."}, slog.New(slog.DiscardHandler), kgo.Dialer(dial))
-		}
-		w.cluster = open(func(ctx context.Context, network, addr string) (net.Conn, error) {
-			if w.cut.Load() {
-				return nil, errors.New("the network is cut")
-			}
-			return w.network.DialContext(ctx, network, addr)
-		})
-		if w.client, err = open(w.network.DialContext).Client(); err != nil {
-			t.Fatal(err)
-		}
-		defer w.client.Close()
-		if err := kafka.Ensure(t.Context(), w.client, w.cluster.Topics.Specs(2), 1); err != nil {
-			t.Fatal(err)
-		}
-		w.start(change)
-		defer func() { w.stop() }()
-		test(t, w)
-	})
-}
-
-func (w *world) start(change func(*Config, *Deps)) {
-	w.Helper()
-	metrics, err := telemetry.NewMetrics(noop.NewMeterProvider())
-	if err != nil {
-		w.Fatal(err)
-	}
-	ring, err := seal.ParseRing(testRing)
-	if err != nil {
-		w.Fatal(err)
-	}
-	cfg := Config{Addr: "127.0.0.1:0", BufferBytes: 64 << 20, DrainTimeout: 5 * time.Second}
-	deps := Deps{Log: slog.New(slog.DiscardHandler), Metrics: metrics, Health: w.health, Kafka: w.cluster, Snapshot: newKeys(), Keys: ring, Profiles: profile.Builtin(), Mounted: true}
-	if change != nil {
-		change(&cfg, &deps)
-	}
-	if w.service, err = New(cfg, deps); err != nil {
-		w.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(w.Context())
-	done := make(chan error, 1)
-	go func() { done <- w.service.Run(ctx) }()
-	w.stop = sync.OnceFunc(func() {
-		cancel()
-		if err := <-done; err != nil {
-			w.Errorf("Run: %v", err)
-		}
-	})
-	time.Sleep(2 * time.Second)
-}
-
-type answer struct {
-	status int
-	header http.Header
-	body   string
-}
-
-func (a answer) problem(t *testing.T) (p httpapi.Problem) {
-	t.Helper()
-	if err := json.Unmarshal([]byte(a.body), &p); err != nil || a.header.Get("Content-Type") != httpapi.ContentTypeProblem {
-		t.Fatalf("%d %s is no problem document", a.status, a.body)
-	}
-	return p
-}
-
-// post sends a body as a key, with headers given as name, value, name, value.
-func (w *world) post(key, body string, headers ...string) answer {
-	r := httptest.NewRequestWithContext(w.Context(), http.MethodPost, "/v1/events", strings.NewReader(body))
-	if key != "" {
-		r.Header.Set("Authorization", "Bearer "+token(key))
-	}
-	for i := 0; i < len(headers); i += 2 {
-		r.Header.Set(headers[i], headers[i+1])
-	}
-	recorder := httptest.NewRecorder()
-	w.service.Handler().ServeHTTP(recorder, r)
-	return answer{recorder.Code, recorder.Header(), recorder.Body.String()}
-}
-
-// events returns what the topic holds now, as the router reads it.
-func (w *world) events() (out []event.Decoded) {
-	w.Helper()
-	name := w.cluster.Topics.Events
-	ends, err := kadm.NewClient(w.client).ListEndOffsets(w.Context(), name)
-	if err != nil {
-		w.Fatal(err)
-	}
-	var total int64
-	ends.Each(func(o kadm.ListedOffset) { total += o.Offset })
-	cl, err := w.cluster.Client(kgo.ConsumeTopics(name), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
-	if err != nil {
-		w.Fatal(err)
-	}
-	defer cl.Close()
-	for int64(len(out)) < total {
-		for _, r := range cl.PollFetches(w.Context()).Records() {
-			d, err := event.FromRecord(r)
-			if err != nil {
-				w.Fatalf("the router would reject it: %v", err)
-			}
-			out = append(out, d)
-		}
-	}
-	return out
-}
-
-func (w *world) byID() map[string]event.Decoded {
-	w.Helper()
-	out := map[string]event.Decoded{}
-	for _, e := range w.events() {
-		out[e.ID] = e
-	}
-	return out
-}
 
 const native = `{"event_id":"e1","event_type":"a.b","data":{"n":1.00,"n":2}}`
 

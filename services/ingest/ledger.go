@@ -141,19 +141,19 @@ func (l *ledger) await(ctx context.Context, ends map[int32]int64) error {
 }
 
 // look finds what a call is about. One that is not expected is given a moment: its delivery may have been faster.
-func (l *ledger) look(ctx context.Context, group string, c *webhook.Call) callback.Standing {
+func (l *ledger) look(ctx context.Context, c *verifiedCall) (callback.Standing, *webhook.Expectation) {
 	ctx, cancel := context.WithTimeout(ctx, lookPatience)
 	defer cancel()
 	for {
 		news := l.news()
-		standing := l.book.Look(group, c.SubscriptionID, c.Hash, c.At)
-		if standing != callback.Unknown {
-			return standing
+		standing, x := l.book.Look(c.group, c.SubscriptionID, c.Sent, c.signed, c.At)
+		if standing > callback.Reordered {
+			return standing, x
 		}
 		select {
 		case <-news:
 		case <-ctx.Done():
-			return standing
+			return standing, nil
 		}
 	}
 }

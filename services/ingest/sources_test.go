@@ -5,73 +5,18 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"github.com/hookline/hookline/pkg/seal"
 	"github.com/hookline/hookline/pkg/snapshot"
 	"github.com/hookline/hookline/pkg/source"
 	"github.com/hookline/hookline/pkg/topic"
 	"github.com/hookline/hookline/pkg/webhook"
 	"github.com/hookline/hookline/pkg/wire"
 )
-
-const testRing = "test:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
-
-// table is what sources, connections and subscriptions a test has.
-type table struct {
-	sources     map[string]*snapshot.Source
-	connections map[string]*webhook.Connection
-	subs        []*webhook.Subscription
-	secrets     map[string]*webhook.Secret
-}
-
-func newTable() *table {
-	return &table{sources: map[string]*snapshot.Source{}, connections: map[string]*webhook.Connection{}, secrets: map[string]*webhook.Secret{}}
-}
-
-func (c *table) Source(id string) (*snapshot.Source, bool) {
-	found, ok := c.sources[id]
-	return found, ok
-}
-
-func (c *table) Connection(tenant, aggregator, remoteID string) (*webhook.Connection, bool) {
-	found, ok := c.connections[webhook.ConnectionID(tenant, aggregator, remoteID)]
-	return found, ok
-}
-
-func (c *table) Wanting(tenant, eventType string) (out []*webhook.Subscription) {
-	for _, sub := range c.subs {
-		if sub.Tenant == tenant && sub.Wants(eventType) {
-			out = append(out, sub)
-		}
-	}
-	return out
-}
-
-func (c *table) Match(e *webhook.Event) ([]*webhook.Subscription, int) {
-	return c.Wanting(e.Tenant, e.Type), 0
-}
-
-func (c *table) Secret(id string) (*webhook.Secret, bool) {
-	found, ok := c.secrets[id]
-	return found, ok
-}
-
-func sealed(secret *webhook.Secret, value string) []webhook.SecretVersion {
-	ring, err := seal.ParseRing(testRing)
-	if err != nil {
-		panic(err)
-	}
-	return []webhook.SecretVersion{{Number: 1, Sealed: ring.Seal(seal.Value(value), secret, 1)}}
-}
 
 const (
 	mxSecret = "the-secret-of-mx"
@@ -108,36 +53,6 @@ func signature(body string) string {
 	m := hmac.New(sha256.New, []byte(mxSecret))
 	m.Write([]byte(body))
 	return "sha256=" + hex.EncodeToString(m.Sum(nil))
-}
-
-func (w *world) postTo(path, body string, headers ...string) answer {
-	r := httptest.NewRequestWithContext(w.Context(), http.MethodPost, path, strings.NewReader(body))
-	for i := 0; i < len(headers); i += 2 {
-		r.Header.Set(headers[i], headers[i+1])
-	}
-	recorder := httptest.NewRecorder()
-	w.service.Handler().ServeHTTP(recorder, r)
-	return answer{recorder.Code, recorder.Header(), recorder.Body.String()}
-}
-
-// all reads what a topic holds now.
-func (w *world) all(name string) (out []*kgo.Record) {
-	w.Helper()
-	ends, err := kadm.NewClient(w.client).ListEndOffsets(w.Context(), name)
-	if err != nil {
-		w.Fatal(err)
-	}
-	var total int64
-	ends.Each(func(o kadm.ListedOffset) { total += o.Offset })
-	cl, err := w.cluster.Client(kgo.ConsumeTopics(name), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
-	if err != nil {
-		w.Fatal(err)
-	}
-	defer cl.Close()
-	for int64(len(out)) < total {
-		out = append(out, cl.PollFetches(w.Context()).Records()...)
-	}
-	return out
 }
 
 // withSource starts a world that has the source mx.

@@ -183,13 +183,13 @@ func (ss *session) expect(p *passage, sub *webhook.Subscription) {
 	if !ok || contract.Callback() == nil || contract.Callback().EventType != p.event.Type {
 		return
 	}
-	hash, key, err := contract.Expect(&p.event.Event)
+	sent, signed, key, err := contract.Expect(&p.event.Event)
 	if err != nil {
 		return // the delivery will end as a dead letter, which says why
 	}
 	x := &webhook.Expectation{
 		Delivery: webhook.DeliveryID(p.event.Tenant, p.event.ID, sub.ID), Tenant: p.event.Tenant, SubscriptionID: sub.ID, Profile: sub.Profile,
-		EventID: p.event.ID, Hash: hash, Until: p.event.RecordedAt.Add(contract.Callback().Within), Trace: p.event.Trace,
+		EventID: p.event.ID, Sent: sent, Signed: signed, Until: p.event.RecordedAt.Add(contract.Callback().Within), Trace: p.event.Trace,
 	}
 	ss.flight.begin(1)
 	ss.produce(p, &kgo.Record{

@@ -1,4 +1,5 @@
-// Reads one JSON document a line, in base64; writes what a fuse receiver signs of it, or "!" where it does not parse.
+// Reads one JSON document a line, in base64; writes what a fuse receiver signs of it and, behind a tab, what it sends back, or "!"
+// where it does not parse.
 // The replacer is the recipe of Fuse's documents, written anew: an object's members re-inserted in sorted order.
 import { readFileSync, writeFileSync } from "node:fs";
 
@@ -11,7 +12,8 @@ const sorted = (_, value) => {
 
 const print = (line) => {
   try {
-    return JSON.stringify(JSON.parse(Buffer.from(line, "base64").toString("utf8")), sorted);
+    const value = JSON.parse(Buffer.from(line, "base64").toString("utf8"));
+    return JSON.stringify(value, sorted) + "\t" + JSON.stringify(value);
   } catch {
     return "!";
   }

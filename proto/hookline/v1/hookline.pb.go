@@ -1805,13 +1805,15 @@ type Expectation struct {
 	SubscriptionId string `protobuf:"bytes,3,opt,name=subscription_id,json=subscriptionId,proto3" json:"subscription_id,omitempty"`
 	Profile        string `protobuf:"bytes,4,opt,name=profile,proto3" json:"profile,omitempty"`
 	EventId        string `protobuf:"bytes,5,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
-	// SHA-256 of the canonical body.
+	// SHA-256 of the body as it was sent, but for what a parser may spell differently.
 	Hash        []byte `protobuf:"bytes,6,opt,name=hash,proto3" json:"hash,omitempty"`
 	UntilUnixMs int64  `protobuf:"varint,7,opt,name=until_unix_ms,json=untilUnixMs,proto3" json:"until_unix_ms,omitempty"`
 	Traceparent string `protobuf:"bytes,8,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
 	Tracestate  string `protobuf:"bytes,9,opt,name=tracestate,proto3" json:"tracestate,omitempty"`
 	// The call that it was matched to; empty before.
-	CallId        string `protobuf:"bytes,10,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
+	CallId string `protobuf:"bytes,10,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
+	// SHA-256 of what is signed of the body, whatever the order of its members.
+	SignedHash    []byte `protobuf:"bytes,11,opt,name=signed_hash,json=signedHash,proto3" json:"signed_hash,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1914,6 +1916,13 @@ func (x *Expectation) GetCallId() string {
 		return x.CallId
 	}
 	return ""
+}
+
+func (x *Expectation) GetSignedHash() []byte {
+	if x != nil {
+		return x.SignedHash
+	}
+	return nil
 }
 
 // Call is a verified callback that has not been matched yet.
@@ -2394,7 +2403,7 @@ const file_hookline_v1_hookline_proto_rawDesc = "" +
 	"\tfollow_up\x18\x03 \x01(\v2\x15.hookline.v1.FollowUpH\x00R\bfollowUp\x12-\n" +
 	"\x06flight\x18\x04 \x01(\v2\x13.hookline.v1.FlightH\x00R\x06flight\x12*\n" +
 	"\x05ended\x18\x05 \x01(\v2\x12.hookline.v1.EndedH\x00R\x05endedB\x06\n" +
-	"\x04kind\"\xb7\x02\n" +
+	"\x04kind\"\xd8\x02\n" +
 	"\vExpectation\x12\x1f\n" +
 	"\vdelivery_id\x18\x01 \x01(\fR\n" +
 	"deliveryId\x12\x16\n" +
@@ -2409,7 +2418,9 @@ const file_hookline_v1_hookline_proto_rawDesc = "" +
 	"tracestate\x18\t \x01(\tR\n" +
 	"tracestate\x12\x17\n" +
 	"\acall_id\x18\n" +
-	" \x01(\tR\x06callId\"\xe2\x01\n" +
+	" \x01(\tR\x06callId\x12\x1f\n" +
+	"\vsigned_hash\x18\v \x01(\fR\n" +
+	"signedHash\"\xe2\x01\n" +
 	"\x04Call\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12'\n" +
