@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"github.com/hookline/hookline/tests/testenv"
 )
 
@@ -90,7 +92,7 @@ func TestTheReceiverTellsWhatArrivedOnceTwiceAndWrongly(t *testing.T) {
 	}
 	sender := newSender(newHost(address), client.hook(), []byte("secret"))
 	for _, sequence := range []int{5, 6, 6, 9} {
-		if err := sender.send(p.event(sequence)); err != nil {
+		if err := sender.send(&kgo.Record{Value: p.event(sequence)}); err != nil {
 			t.Fatal(err)
 		}
 	}

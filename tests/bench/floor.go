@@ -1,22 +1,30 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
+	"io"
+	"net/http"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/valyala/fasthttp"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/hookline/hookline/pkg/egress"
 )
 
 const (
@@ -51,7 +59,7 @@ func runFloor(ctx context.Context, args []string) error {
 		group.Go(func() error {
 			s := newSender(host, endpoint.String(), secret)
 			for r := range work {
-				if err := s.send(r.Value); err != nil {
+				if err := s.send(r); err != nil {
 					return err
 				}
 			}
@@ -105,7 +113,8 @@ func newSender(host *fasthttp.HostClient, url string, secret []byte) *sender {
 	return s
 }
 
-func (s *sender) send(body []byte) error {
+func (s *sender) send(r *kgo.Record) error {
+	body := r.Value
 	var at [20]byte
 	t := strconv.AppendInt(at[:0], time.Now().Unix(), 10)
 	s.mac.Reset()
@@ -116,6 +125,7 @@ func (s *sender) send(body []byte) error {
 	s.signature = append(append(append(s.signature[:0], "t="...), t...), ",v1="...)
 	s.signature = hex.AppendEncode(s.signature, s.mac.Sum(sum[:0]))
 	s.request.Header.SetBytesV(signatureHeader, s.signature)
+	s.request.Header.SetBytesV("Webhook-Id", r.Key)
 	s.request.SetBodyRaw(body)
 	if err := s.host.Do(s.request, s.response); err != nil {
 		return err
@@ -124,4 +134,110 @@ func (s *sender) send(body []byte) error {
 		return fmt.Errorf("the receiver answered %d", code)
 	}
 	return nil
+}
+
+const partStandardFloor = "standard-floor"
+
+// runStandardFloor is the floor with the worker's HTTP client and a group that commits what has been sent: the least that
+// a correct deliverer on the same library does. Arguments: brokers, topic, URL.
+func runStandardFloor(ctx context.Context, args []string) error {
+	if len(args) != 3 {
+		return errors.New("standard-floor: want three arguments: brokers, topic, URL")
+	}
+	endpoint, err := url.Parse(args[2])
+	if err != nil {
+		return err
+	}
+	client, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(args[0], ",")...), kgo.ConsumeTopics(args[1]), kgo.ConsumerGroup(args[1]),
+		kgo.DisableAutoCommit(), kgo.BlockRebalanceOnPoll(), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	if err != nil {
+		return err
+	}
+	defer client.CloseAllowingRebalance()
+	guard, err := egress.New(egress.Config{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, AllowHTTP: true})
+	if err != nil {
+		return err
+	}
+	transport := guard.Transport()
+	defer transport.CloseIdleConnections()
+	work := make(chan posting, 4*connections)
+	group, ctx := errgroup.WithContext(ctx)
+	for range connections {
+		group.Go(func() error {
+			for p := range work {
+				err := postStandard(ctx, transport, endpoint, p.record)
+				p.batch.Done()
+				if err != nil && ctx.Err() == nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	group.Go(func() error {
+		defer close(work)
+		return readAndCommit(ctx, client, work)
+	})
+	return group.Wait()
+}
+
+type posting struct {
+	record *kgo.Record
+	batch  *sync.WaitGroup
+}
+
+// readAndCommit hands out one batch while the one before it is finished and committed.
+func readAndCommit(ctx context.Context, client *kgo.Client, work chan<- posting) error {
+	var before []*kgo.Record
+	finished := new(sync.WaitGroup)
+	for {
+		fetches := client.PollRecords(ctx, 1000)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err := fetches.Err(); err != nil {
+			return err
+		}
+		batch := new(sync.WaitGroup)
+		records := fetches.Records()
+		batch.Add(len(records))
+		for _, r := range records {
+			select {
+			case work <- posting{r, batch}:
+			case <-ctx.Done():
+				return nil
+			}
+		}
+		finished.Wait()
+		if err := client.CommitRecords(ctx, before...); err != nil && ctx.Err() == nil {
+			return err
+		}
+		client.AllowRebalance()
+		before, finished = records, batch
+	}
+}
+
+func postStandard(ctx context.Context, transport *http.Transport, endpoint *url.URL, r *kgo.Record) error {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint.String(), bytes.NewReader(r.Value))
+	if err != nil {
+		return err
+	}
+	at := strconv.FormatInt(time.Now().Unix(), 10)
+	mac := hmac.New(sha256.New, []byte("secret"))
+	fmt.Fprintf(mac, "%s.%s.", r.Key, at)
+	mac.Write(r.Value)
+	request.Header["Content-Type"] = []string{"application/json"}
+	request.Header["User-Agent"] = []string{"Hookline/1.0"}
+	request.Header["Webhook-Id"] = []string{string(r.Key)}
+	request.Header["Webhook-Timestamp"] = []string{at}
+	request.Header["Webhook-Signature"] = []string{"v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil))}
+	response, err := transport.RoundTrip(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	_, err = io.Copy(io.Discard, response.Body)
+	return err
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -42,6 +43,7 @@ type retryBench struct {
 	retrySettings
 	servers  Servers
 	hookline string
+	profiles string // folder for CPU profiles, or ""
 	dir      string
 	say      func(string)
 	redis    *redis.Client
@@ -61,13 +63,14 @@ func runRetries(ctx context.Context, args []string) error {
 	hookline := flags.String("hookline", "bin/hookline", "Hookline's binary")
 	out := flags.String("out", "tests/bench/results-retries.md", "where the results go; empty prints them only")
 	only := flags.String("only", "", "one step: waiting, uncached, cached or lateness; writes no results")
+	profiles := flags.String("profile", "", "folder for CPU profiles of the scheduler while it fires; costs some of its speed")
 	firing := flags.Int("firing", 300_000, "how many are due at once")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	b := &retryBench{
 		retrySettings: retrySettings{Waiting: 1_000_000, Firing: *firing, PerSecond: 1000, Lateness: 30 * time.Second, Idle: time.Minute},
-		hookline:      *hookline, say: func(text string) { fmt.Fprintln(os.Stderr, "bench:", text) },
+		hookline:      *hookline, profiles: *profiles, say: func(text string) { fmt.Fprintln(os.Stderr, "bench:", text) },
 	}
 	if *short {
 		b.retrySettings = retrySettings{Waiting: 5000, Firing: 5000, PerSecond: 200, Lateness: 3 * time.Second, Idle: 3 * time.Second}
@@ -147,7 +150,11 @@ func (b *retryBench) open(ctx context.Context, name string) (end func(), err err
 func (b *retryBench) scheduler(ctx context.Context, name, cache string) (*process, error) {
 	env := map[string]string{
 		"HOOKLINE_KAFKA_BROKERS": strings.Join(b.servers.Brokers, ","), "HOOKLINE_TOPIC_PREFIX": b.cluster.Topics.Deliveries[:len(b.cluster.Topics.Deliveries)-len("deliveries")],
-		"HOOKLINE_REDIS_URL": b.servers.RedisURL, "HOOKLINE_ADMIN_ADDR": "127.0.0.1:0", "HOOKLINE_LOG_LEVEL": "info",
+		"HOOKLINE_REDIS_URL": b.servers.RedisURL, "HOOKLINE_LOG_LEVEL": "info", "HOOKLINE_PPROF": strconv.FormatBool(b.profiles != ""),
+	}
+	var err error
+	if env["HOOKLINE_ADMIN_ADDR"], err = freeAddress(ctx); err != nil {
+		return nil, err
 	}
 	if cache != "" {
 		env["HOOKLINE_SCHEDULER_CACHE_BYTES"] = cache
@@ -357,15 +364,36 @@ func (b *retryBench) firing(ctx context.Context, name, cache string) (perSecond 
 	if err := until(ctx, scheduler, "begin to fire", func() bool { return b.fired(ctx) > 0 }); err != nil {
 		return 0, err
 	}
-	began, before, used := time.Now(), b.fired(ctx), measure(map[string]int{"scheduler": scheduler.pid()})
+	pids := b.servers.pids()
+	pids["scheduler"] = scheduler.pid()
+	profiled := b.profiling(ctx, scheduler, name)
+	began, before, used := time.Now(), b.fired(ctx), measure(pids)
 	if err := until(ctx, scheduler, "fire", func() bool { return b.fired(ctx) >= b.Firing }); err != nil {
 		return 0, err
 	}
 	perSecond = float64(b.Firing-before) / time.Since(began).Seconds()
-	spent := measure(map[string]int{"scheduler": scheduler.pid()}).since(used)
-	b.say(fmt.Sprintf("%s: %.0f fired/s, %v of the scheduler each, the machine used %.0f %%", name, perSecond, spent.cpu["scheduler"]/time.Duration(b.Firing-before),
-		100*spent.cpu[""].Seconds()/time.Since(began).Seconds()/float64(runtime.NumCPU())))
-	return perSecond, nil
+	spent := measure(pids).since(used)
+	each := func(who string) time.Duration { return spent.cpu[who] / time.Duration(b.Firing-before) }
+	b.say(fmt.Sprintf("%s: %.0f fired/s; each used %v of the scheduler, %v of Redis, %v of Kafka; the machine used %.0f %%", name, perSecond,
+		each("scheduler"), each("redis"), each("kafka"), 100*spent.cpu[""].Seconds()/time.Since(began).Seconds()/float64(runtime.NumCPU())))
+	return perSecond, <-profiled
+}
+
+// profiling writes a CPU profile of the scheduler's next seconds, where one is asked for.
+func (b *retryBench) profiling(ctx context.Context, scheduler *process, name string) <-chan error {
+	done := make(chan error, 1)
+	go func() {
+		defer close(done)
+		if b.profiles == "" {
+			return
+		}
+		text, err := fetch(ctx, "http://"+scheduler.admin+"/debug/pprof/profile?seconds=8")
+		if err == nil {
+			err = os.WriteFile(filepath.Join(b.profiles, name+".pprof"), text, 0o600)
+		}
+		done <- err
+	}()
+	return done
 }
 
 func (b *retryBench) fired(ctx context.Context) int {

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	mathrand "math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/hookline/hookline/pkg/webhook"
+	"github.com/hookline/hookline/tests/engine"
+)
+
+// endpoints compares ten thousand endpoints, some of them dead, with one.
+func (b *engineBench) endpoints(ctx context.Context) error {
+	single, err := b.speedTo(ctx, func() uint64 { return 0 })
+	if err != nil {
+		return err
+	}
+	zipf := mathrand.NewZipf(mathrand.New(mathrand.NewPCG(1, 2)), 1.1, 8, endpointCount-1)
+	spread, err := b.speedTo(ctx, zipf.Uint64)
+	if err != nil {
+		return err
+	}
+	b.add("deliveries/s to 10,000 endpoints, zipf, 1 % of them dead : to one", fmt.Sprintf("%.0f : %.0f = %.2f", spread, single, spread/single), "at least 0.80", spread/single >= 0.8)
+	return nil
+}
+
+const endpointCount, deadEvery = 10_000, 100
+
+func dead(n uint64) bool { return n%deadEvery == deadEvery/2 }
+
+// speedTo measures deliveries a second to endpoints as pick says. All are there, of the dead ones only requests count that
+// were made to others.
+func (b *engineBench) speedTo(ctx context.Context, pick func() uint64) (perSecond float64, err error) {
+	err = b.with(ctx, func(r *rig) error {
+		var subscriptions []*webhook.Subscription
+		for n := range uint64(endpointCount) {
+			group, wait := "live", 0
+			if dead(n) {
+				group, wait = "dead", -1
+			}
+			subscriptions = append(subscriptions, engine.Subscription(fmt.Sprintf("s-%d", n), r.receiver.hook(2*int(n), group, wait)))
+		}
+		live := 0
+		err := errors.Join(r.Publish(ctx, subscriptions...), r.preload(ctx, b.amount(60_000), func(int) string {
+			n := pick()
+			if !dead(n) {
+				live++
+			}
+			return fmt.Sprintf("s-%d", n)
+		}), r.startAll(ctx, "scheduler", "delivery"))
+		if err != nil {
+			return err
+		}
+		t, err := r.arrived(ctx, "live", live*98/100)
+		perSecond = t.PerSecond
+		return err
+	})
+	return perSecond, err
+}
+
+// pathRounds is how often worker and bare loops are measured, in turn.
+const pathRounds = 3
+
+// path compares the worker with bare loops that read what it sends and send it.
+func (b *engineBench) path(ctx context.Context) error {
+	return b.with(ctx, func(r *rig) error {
+		var ratios, fast []float64
+		var last [3]lap
+		for range pathRounds {
+			for i, loop := range []func(context.Context, *rig, int) (lap, error){
+				bareLoop(partStandardFloor), workerLoop, bareLoop(partFloor),
+			} {
+				var err error
+				if last[i], err = loop(ctx, r, b.amount(60_000)); err != nil {
+					return err
+				}
+			}
+			ratios, fast = append(ratios, last[1].perSecond/last[0].perSecond), append(fast, last[1].perSecond/last[2].perSecond)
+		}
+		ratio := median(ratios)
+		b.add("deliveries/s, delivery path alone : bare loop with net/http", fmt.Sprintf("%.2f, median of %s; last %.0f : %.0f", ratio, figures(ratios), last[1].perSecond, last[0].perSecond), "at least 0.60", ratio >= 0.6)
+		b.add("the same : bare loop with fasthttp", fmt.Sprintf("%.2f, median of %s; last %.0f : %.0f", median(fast), figures(fast), last[1].perSecond, last[2].perSecond), "", true)
+		for i, title := range []string{"bare loop with net/http", "worker", "bare loop with fasthttp"} {
+			b.add("processor time a delivery, "+title, last[i].cost, "", true)
+		}
+		return nil
+	})
+}
+
+func figures(values []float64) string {
+	var text []string
+	for _, v := range values {
+		text = append(text, fmt.Sprintf("%.2f", v))
+	}
+	return strings.Join(text, ", ")
+}
+
+// lap is one process that sent so many requests.
+type lap struct {
+	perSecond float64
+	cost      string
+}
+
+// bareLoop measures a part of this program on a topic of its own, with as many bodies as a worker would send.
+func bareLoop(name string) func(context.Context, *rig, int) (lap, error) {
+	return func(ctx context.Context, r *rig, count int) (lap, error) {
+		group := fmt.Sprintf("%s-%d", name, r.next)
+		p := &producer{client: r.Client, topic: strings.TrimSuffix(r.Topics.Deliveries, "deliveries") + group}
+		if err := p.createTopic(ctx); err != nil {
+			return lap{}, err
+		}
+		for range count {
+			r.next++
+			r.produce(ctx, &kgo.Record{Topic: p.topic, Key: fmt.Appendf(nil, "event-%d", r.next),
+				Value: fmt.Appendf(nil, `{"type":"engine.measured","timestamp":"%s","data":%s}`, time.Now().UTC().Format("2006-01-02T15:04:05.000Z"), data())})
+		}
+		if err := r.flush(ctx); err != nil {
+			return lap{}, err
+		}
+		return r.lap(ctx, group, count, func() (*process, error) {
+			return part(ctx, r.dir, name, strings.Join(r.Brokers, ","), p.topic, r.receiver.hook(0, group, 0))
+		})
+	}
+}
+
+func workerLoop(ctx context.Context, r *rig, count int) (lap, error) {
+	group := fmt.Sprintf("worker-%d", r.next)
+	if err := errors.Join(r.subscribe(ctx, group, 1, 0), r.preload(ctx, count, one(group))); err != nil {
+		return lap{}, err
+	}
+	return r.lap(ctx, group, count, func() (*process, error) { return r.start(ctx, group, "delivery") })
+}
+
+// lap starts a process that sends requests to a group, waits for all of them and stops it.
+func (r *rig) lap(ctx context.Context, group string, count int, begin func() (*process, error)) (lap, error) {
+	pids := r.pids()
+	pids["receiver"] = r.running[partEngineReceiver].pid()
+	before := measure(pids)
+	p, err := begin()
+	if err != nil {
+		return lap{}, err
+	}
+	r.running[group] = p
+	defer p.stop()
+	pids["it"] = p.pid()
+	profiled := func() error { return nil }
+	if p.admin != "" {
+		profiled = r.profile(ctx, p, group)
+	}
+	t, err := r.arrived(ctx, group, count)
+	spent := newStage(count, before, measure(pids))
+	if err = errors.Join(err, profiled()); err != nil {
+		return lap{}, fmt.Errorf("%w\n%s", err, p.tail())
+	}
+	each := func(name string) string { return micro(spent.CPU[name] / time.Duration(count)) }
+	return lap{t.PerSecond, fmt.Sprintf("%s; receiver %s, Kafka %s", each("it"), each("receiver"), each("kafka"))}, nil
+}
