@@ -95,6 +95,7 @@ type OffsetRange struct {
 
 // EventFilter selects stored events of one tenant. Zero fields select everything.
 type EventFilter struct {
+	ID       string
 	From, To time.Time // of RecordedAt: From inclusive, To exclusive
 	// Offsets select events of these parts of partitions, of one or another.
 	Offsets []OffsetRange

@@ -143,6 +143,7 @@ type DeliveryFilter struct {
 	SubscriptionID string
 	EventID        string
 	EventType      string
+	Trigger        webhook.Trigger
 	From, To       time.Time // of CreatedAt: From inclusive, To exclusive
 }
 

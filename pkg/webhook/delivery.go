@@ -48,6 +48,8 @@ const (
 	TriggerEvent  Trigger = "event"
 	TriggerManual Trigger = "manual"
 	TriggerReplay Trigger = "replay"
+	// TriggerTest marks the one attempt of a test that somebody sent: nothing is retried, counted against the receiver, or told of.
+	TriggerTest Trigger = "test"
 )
 
 // Delivery is one event on its way to one subscription, until it ends. The value carries everything that an attempt

@@ -36,6 +36,9 @@ func (ss *session) judge(b *batch) error {
 	var notices []notice
 	for i := range b.Attempts {
 		a, r := &b.Attempts[i], b.attemptOf[i]
+		if a.Trigger == webhook.TriggerTest {
+			continue // neither for nor against the receiver
+		}
 		key := subscription{a.Tenant, a.SubscriptionID}
 		h := ss.known(r.Partition, key)
 		if h == nil && a.Outcome.Status != webhook.DeadLetter && !failed(a) {

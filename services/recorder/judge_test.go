@@ -98,6 +98,38 @@ func (w *world) toldTypes() map[string]int {
 	return types
 }
 
+func TestATestCountsNeitherForNorAgainstItsReceiver(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.subscribe("fynex")
+		stop := w.start()
+		test := func(status webhook.Status, times int) {
+			for range times {
+				a := w.attempted("fynex", status)
+				a.Trigger = webhook.TriggerTest
+				w.produce(w.attempt(a))
+			}
+			time.Sleep(time.Second)
+		}
+		test(webhook.DeadLetter, 10)
+		if sub, told := w.subscription(), w.toldTypes(); sub.Status != webhook.SubscriptionActive || len(told) != 0 {
+			t.Errorf("after ten failed tests: %s, told %v", sub.Status, told)
+		}
+		w.fail("fynex", 4)
+		test(webhook.Delivered, 1)
+		w.fail("fynex", 1)
+		time.Sleep(5 * time.Second)
+		stop()
+		if sub := w.subscription(); sub.Status != webhook.SubscriptionDisabled {
+			t.Errorf("a test ended a streak of five: %s", sub.Status)
+		}
+		row, err := w.db.Delivery(context.Background(), webhook.DefaultTenant, newDelivery(fmt.Sprint("event ", attempted)).ID)
+		must(t, err)
+		if row.Trigger != webhook.TriggerEvent {
+			t.Errorf("the last one is of %s", row.Trigger)
+		}
+	})
+}
+
 func TestFiveFailedAttemptsInARowDisableUnderFynexAlsoAcrossARestart(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.subscribe("fynex")

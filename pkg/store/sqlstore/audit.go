@@ -78,21 +78,49 @@ func (s *Store) DeliveriesStatement(tenant string, f store.DeliveryFilter, p sto
 func (s *Store) CountDeliveries(ctx context.Context, tenant string, f store.DeliveryFilter) (map[webhook.Status]int64, error) {
 	q := query{text: `SELECT status, count(*) FROM deliveries`}
 	s.filter(&q, tenant, f)
+	return s.counts(ctx, q.end("GROUP BY status"), q.args)
+}
+
+// CountDeliveriesUpTo is [Store.CountDeliveries], but stops counting a status at most, however many there are.
+func (s *Store) CountDeliveriesUpTo(ctx context.Context, tenant string, f store.DeliveryFilter, most int64) (map[webhook.Status]int64, error) {
+	q, statement := s.countUpTo(tenant, f, most)
+	return s.counts(ctx, statement, q.args)
+}
+
+func (s *Store) counts(ctx context.Context, statement string, args []any) (map[webhook.Status]int64, error) {
 	type count struct {
 		status webhook.Status
 		n      int64
 	}
-	rows, err := collect(ctx, s.read, func(row scanner) (c count, err error) {
-		return c, row.Scan(&c.status, &c.n)
-	}, q.end("GROUP BY status"), q.args...)
+	rows, err := collect(ctx, s.read, func(row scanner) (c count, err error) { return c, row.Scan(&c.status, &c.n) }, statement, args...)
 	if err != nil {
 		return nil, s.wrap("count deliveries", err)
 	}
 	counts := make(map[webhook.Status]int64, len(rows))
 	for _, c := range rows {
-		counts[c.status] = c.n
+		if c.n > 0 {
+			counts[c.status] = c.n
+		}
 	}
 	return counts, nil
+}
+
+// countUpTo counts each status by itself: a common one must not keep a rare one from being counted.
+func (s *Store) countUpTo(tenant string, f store.DeliveryFilter, most int64) (q query, statement string) {
+	var parts []string
+	for _, status := range webhook.Statuses() {
+		if f.Status != "" && f.Status != status {
+			continue
+		}
+		one := f
+		one.Status = status
+		part := query{text: `SELECT 1 FROM deliveries`, args: q.args}
+		s.filter(&part, tenant, one)
+		limited := part.end("LIMIT " + part.arg(most))
+		parts = append(parts, "SELECT '"+string(status)+"', (SELECT count(*) FROM ("+limited+") counted)")
+		q.args = part.args
+	}
+	return q, strings.Join(parts, " UNION ALL ")
 }
 
 func (s *Store) filter(q *query, tenant string, f store.DeliveryFilter) {
@@ -112,6 +140,13 @@ func (s *Store) filter(q *query, tenant string, f store.DeliveryFilter) {
 	}
 	if f.EventType != "" {
 		q.where("event_type = ", store.Text(f.EventType))
+	}
+	if f.Trigger != "" {
+		q.where(`"trigger" = `, store.Text(string(f.Trigger)))
+		// As above: nearly all are of events.
+		if f.Trigger != webhook.TriggerEvent {
+			q.conds = append(q.conds, `"trigger" <> 'event'`)
+		}
 	}
 	if !f.From.IsZero() {
 		q.where("created_at >= ", s.d.Time(store.Time(f.From)))

@@ -71,6 +71,26 @@ func (s *Store) Copies(ctx context.Context, tenant, id string) ([]webhook.Event,
 	return events, s.wrap("list copies of event", err)
 }
 
+// Matched reports which of some events of the tenant, at most 1,000 in one call, have a delivery.
+func (s *Store) Matched(ctx context.Context, tenant string, ids ...string) (map[string]bool, error) {
+	matched := make(map[string]bool, len(ids))
+	if len(ids) == 0 {
+		return matched, nil
+	}
+	args := make([]any, len(ids))
+	for i, id := range ids {
+		args[i] = store.Text(id)
+	}
+	q := query{text: `SELECT DISTINCT event_id FROM deliveries`}
+	q.in("event_id", args)
+	q.where("tenant = ", store.Text(tenant))
+	found, err := collect(ctx, s.read, func(row scanner) (id string, err error) { return id, row.Scan(&id) }, q.end(""), q.args...)
+	for _, id := range found {
+		matched[id] = true
+	}
+	return matched, s.wrap("read matched events", err)
+}
+
 // DeliveriesByID returns those of the deliveries of the tenant that are recorded, at most 1,000 in one call. Where there are several
 // rows of one, it is the one that stands furthest.
 func (s *Store) DeliveriesByID(ctx context.Context, tenant string, ids ...uuid.UUID) (map[uuid.UUID]store.Delivery, error) {
@@ -94,6 +114,9 @@ func (s *Store) DeliveriesByID(ctx context.Context, tenant string, ids ...uuid.U
 
 func (s *Store) selectEvents(q *query, tenant string, f store.EventFilter) {
 	q.where("tenant = ", store.Text(tenant))
+	if f.ID != "" {
+		q.where("id = ", store.Text(f.ID))
+	}
 	if !f.From.IsZero() {
 		q.where("created_at >= ", s.d.Time(store.Time(f.From)))
 	}

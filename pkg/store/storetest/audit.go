@@ -320,6 +320,7 @@ func filters(t *testing.T, s Store) {
 	for i, status := range []webhook.Status{webhook.Pending, webhook.Delivered, webhook.DeadLetter, webhook.Cancelled, webhook.Delivered} {
 		d := newDelivery(tenant, at.Add(time.Duration(-i)*time.Hour))
 		d.Status, d.SubscriptionID, d.EventType = status, "s"+string(rune('0'+i%2)), "t"+string(rune('0'+i%3))
+		d.Trigger = []webhook.Trigger{webhook.TriggerEvent, webhook.TriggerTest}[i/3]
 		all = append(all, d)
 	}
 	record(t, s, all...)
@@ -335,6 +336,8 @@ func filters(t *testing.T, s Store) {
 		{"subscription", store.DeliveryFilter{SubscriptionID: "s1"}, []int{1, 3}},
 		{"event", store.DeliveryFilter{EventID: all[2].EventID}, []int{2}},
 		{"event type", store.DeliveryFilter{EventType: "t0"}, []int{0, 3}},
+		{"tests", store.DeliveryFilter{Trigger: webhook.TriggerTest}, []int{3, 4}},
+		{"of events", store.DeliveryFilter{Trigger: webhook.TriggerEvent}, []int{0, 1, 2}},
 		{"from, inclusive", store.DeliveryFilter{From: all[2].CreatedAt}, []int{0, 1, 2}},
 		{"to, exclusive", store.DeliveryFilter{To: all[2].CreatedAt}, []int{3, 4}},
 		{"together", store.DeliveryFilter{Status: webhook.Delivered, SubscriptionID: "s1", EventType: "t1", From: all[4].CreatedAt, To: at}, []int{1}},
@@ -351,6 +354,10 @@ func filters(t *testing.T, s Store) {
 		same(t, c.name, rows, want)
 		same(t, c.name+": next page", next, "")
 		same(t, c.name+": counts", got(s.CountDeliveries(ctx, tenant, c.filter))(t), counts)
+		for status := range counts {
+			counts[status] = min(counts[status], 1)
+		}
+		same(t, c.name+": counts up to one", got(s.CountDeliveriesUpTo(ctx, tenant, c.filter, 1))(t), counts)
 	}
 }
 

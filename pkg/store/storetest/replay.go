@@ -23,6 +23,7 @@ type replays interface {
 	EventAt(ctx context.Context, tenant string, at webhook.Position) (webhook.Event, error)
 	Copies(ctx context.Context, tenant, id string) ([]webhook.Event, error)
 	DeliveriesByID(ctx context.Context, tenant string, ids ...uuid.UUID) (map[uuid.UUID]store.Delivery, error)
+	Matched(ctx context.Context, tenant string, ids ...string) (map[string]bool, error)
 	CreateReplay(ctx context.Context, r store.Replay) error
 	Replay(ctx context.Context, tenant, id string) (store.Replay, error)
 	Replays(ctx context.Context, tenant, subscriptionID string, p store.Page) ([]store.Replay, string, error)
@@ -102,6 +103,7 @@ func eventsSelected(t *testing.T, s Store) {
 		"every type":    {store.EventFilter{Types: []string{"card.issued", "*"}}, e},
 		"one type":      {store.EventFilter{Types: []string{"balance.extracted.late"}}, []webhook.Event{e[0], e[3]}},
 		"a prefix":      {store.EventFilter{Types: []string{"balance.extracted.*", "x"}}, []webhook.Event{e[0], e[3]}},
+		"an id":         {store.EventFilter{ID: e[4].ID, Types: []string{"*"}}, e[4:5]},
 		"a time":        {store.EventFilter{From: e[2].RecordedAt, To: e[4].RecordedAt}, e[2:4]},
 		"offsets":       {store.EventFilter{Offsets: []store.OffsetRange{{Topic: topic, Partition: 0, From: 1, To: 3}, {Topic: topic, Partition: 1, From: 3}}}, []webhook.Event{e[2], e[4], e[7]}},
 		"another topic": {store.EventFilter{Offsets: []store.OffsetRange{{Topic: "other"}}}, nil},
@@ -147,6 +149,10 @@ func deliveriesByID(t *testing.T, s Store) {
 		t.Errorf("%d of another tenant", n)
 	}
 	same(t, "nothing asked", len(got(s.DeliveriesByID(ctx, mine))(t)), 0)
+
+	same(t, "matched", got(s.Matched(ctx, mine, "e", "nobody's"))(t), map[string]bool{"e": true})
+	same(t, "matched in another tenant", got(s.Matched(ctx, "other", "e"))(t), map[string]bool{})
+	same(t, "matched of nothing", got(s.Matched(ctx, mine))(t), map[string]bool{})
 }
 
 func newReplay(sub webhook.Subscription) store.Replay {

@@ -13,6 +13,7 @@ import (
 type retries interface {
 	Retries(ctx context.Context, tenant string, f store.RetryFilter, p store.Page) ([]store.Delivery, string, error)
 	CountRetries(ctx context.Context, tenant string, f store.RetryFilter, due ...time.Time) (store.RetryCounts, error)
+	CountRetriesUpTo(ctx context.Context, tenant string, f store.RetryFilter, most int64, due ...time.Time) (store.RetryCounts, error)
 }
 
 func waitingIsListedAndCounted(t *testing.T, s Store) {
@@ -66,5 +67,10 @@ func waitingIsListedAndCounted(t *testing.T, s Store) {
 		Subscriptions: map[string]int64{"one": 2, "two": 1},
 		Reasons:       map[webhook.Reason]int64{webhook.ReasonTimeout: 2, webhook.ReasonHTTPStatus: 1},
 	})
+	some := got(s.CountRetriesUpTo(ctx, mine, store.RetryFilter{}, 2, base))(t)
+	if some.Waiting != 2 || some.Due[0]+some.Due[1] != 2 {
+		t.Errorf("counted up to two: %+v", some)
+	}
+	same(t, "counted up to more than there are", got(s.CountRetriesUpTo(ctx, mine, store.RetryFilter{}, 9))(t), got(s.CountRetries(ctx, mine, store.RetryFilter{}))(t))
 	same(t, "in another tenant", got(s.CountRetries(ctx, mine+"x", store.RetryFilter{}))(t), store.RetryCounts{Due: []int64{0}})
 }

@@ -48,6 +48,7 @@ type Store interface {
 	Health(ctx context.Context, partitions ...int32) ([]store.Health, error)
 	Deliveries(ctx context.Context, tenant string, f store.DeliveryFilter, p store.Page) ([]store.Delivery, string, error)
 	CountDeliveries(ctx context.Context, tenant string, f store.DeliveryFilter) (map[webhook.Status]int64, error)
+	CountDeliveriesUpTo(ctx context.Context, tenant string, f store.DeliveryFilter, most int64) (map[webhook.Status]int64, error)
 	Delivery(ctx context.Context, tenant string, id uuid.UUID) (store.Delivery, error)
 	Attempts(ctx context.Context, tenant string, deliveries ...uuid.UUID) (map[uuid.UUID][]webhook.Attempt, error)
 	Event(ctx context.Context, tenant, id string) (webhook.Event, error)
