@@ -96,7 +96,7 @@ func TestDeliveriesAreFoundByEachFilter(t *testing.T) {
 		}
 	}
 	counts := r.must(http.StatusOK, http.MethodGet, "/deliveries/count?eventId=e1", nil)
-	if counts.text != `{"counts":{"CANCELLED":0,"DEAD_LETTER":1,"DELIVERED":1,"PENDING":0}}`+"\n" {
+	if counts.text != `{"counts":{"CANCELLED":0,"DEAD_LETTER":1,"DELIVERED":1,"PENDING":0},"atLeast":false}`+"\n" {
 		t.Errorf("counts: %s", counts.text)
 	}
 	for query, parameter := range map[string]string{
@@ -227,7 +227,7 @@ func TestProfilesAndEventTypesAreListed(t *testing.T) {
 func TestWhatDoesNotExistIsAProblem(t *testing.T) {
 	t.Parallel()
 	r := start(t)
-	for _, path := range []string{"/replays/r1", "/events/e1/explain", "/events/explain?partition=0&offset=0", "/subscriptions/dry-run/x", "/nonsense", "", "/secrets/a/b"} {
+	for _, path := range []string{"/replays/r1", "/events/e1/explain", "/explain?at=0:0", "/subscriptions/dry-run/x", "/nonsense", "", "/secrets/a/b"} {
 		if a := r.call(http.MethodGet, path, nil); a.status != http.StatusNotFound || a.code() != "not_found" {
 			t.Errorf("%s: got %d %s", path, a.status, a.text)
 		}

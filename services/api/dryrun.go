@@ -17,7 +17,7 @@ import (
 
 const (
 	// lookTime bounds how long one request looks at stored events.
-	lookTime = 8 * time.Second
+	lookTime = 5 * time.Second
 	// lookChunk is how many are read at once.
 	lookChunk = 200
 )

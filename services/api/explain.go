@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/hookline/hookline/pkg/event"
 	"github.com/hookline/hookline/pkg/store"
+	"github.com/hookline/hookline/pkg/strictjson"
 	"github.com/hookline/hookline/pkg/webhook"
 )
 
@@ -74,7 +77,6 @@ type explainedSubView struct {
 type explainedDelView struct {
 	DeliveryView
 	Generation int           `json:"generation"`
-	Trigger    string        `json:"trigger" enum:"event,manual,replay"`
 	WaitsFor   *string       `json:"waitsFor" doc:"While PENDING, in one sentence."`
 	Attempts   []AttemptView `json:"attempts"`
 }
@@ -87,62 +89,134 @@ type deletedTargetView struct {
 type explanationOutput struct{ Body explanationView }
 
 func (s *Service) registerExplain(a huma.API) {
-	route(s, a, huma.Operation{OperationID: "explain-event", Method: http.MethodGet, Path: "/events/{id}/explain", Tags: []string{"Events"},
-		Summary: "Tell what became of an event", Description: "For every subscription of the tenant: its delivery, or why there is none."},
-		webhook.PermissionAuditRead, s.explainEvent)
-	route(s, a, huma.Operation{OperationID: "explain-record", Method: http.MethodGet, Path: "/events/explain", Tags: []string{"Events"},
-		Summary:     "Tell what became of a record of the events topic",
-		Description: "Also of one that was rejected, or that is not recorded yet, while Kafka keeps it."},
-		webhook.PermissionAuditRead, s.explainRecord)
+	tags := []string{"Events"}
+	const description = "For every subscription of the tenant: its delivery, or why there is none."
+	route(s, a, huma.Operation{OperationID: "explain-event", Method: http.MethodGet, Path: "/events/{id}/explain", Tags: tags,
+		Summary: "Tell what became of an event", Description: description}, webhook.PermissionAuditRead, s.explainEvent)
+	route(s, a, huma.Operation{OperationID: "explain", Method: http.MethodGet, Path: "/explain", Tags: tags,
+		Summary: "Tell what became of an event, or of a record of the events topic",
+		Description: description + " By eventId it answers as /events/{id}/explain does, for ids of which a client or proxy would make another path. " +
+			"By place it also explains what is not recorded yet, while Kafka keeps it, and what was rejected: to the tenant that the record names, " +
+			"and where it cannot be read as far as that, to an admin of the tenant default."},
+		webhook.PermissionAuditRead, s.explainAny)
 }
 
 func (s *Service) explainEvent(ctx context.Context, who caller, in *struct {
-	ID string `path:"id" maxLength:"256" pattern:"^[^\\x00-\\x1f\\x7f]+$" patternDescription:"text without control characters"`
+	EventIDInput
 	PageInput
 }) (*explanationOutput, error) {
-	e, err := s.deps.Store.Event(ctx, who.Tenant, in.ID)
+	return s.explainID(ctx, who, in.ID, in.page())
+}
+
+type explainInput struct {
+	EventID string `query:"eventId" maxLength:"256" pattern:"^[^\\x00-\\x1f\\x7f]*$" patternDescription:"text without control characters"`
+	At      string `query:"at" maxLength:"280" pattern:"^(([A-Za-z0-9._-]+:)?[0-9]+:[0-9]+)?$" patternDescription:"topic:partition:offset" example:"3:1207" doc:"partition:offset, or topic:partition:offset, of the events topic, which is the only one."`
+	PageInput
+}
+
+func (s *Service) explainAny(ctx context.Context, who caller, in *explainInput) (*explanationOutput, error) {
+	switch {
+	case (in.EventID == "") == (in.At == ""):
+		return nil, problem(http.StatusUnprocessableEntity, "selection_missing", "say which: eventId, or at")
+	case in.EventID != "":
+		return s.explainID(ctx, who, in.EventID, in.page())
+	}
+	at, ok := s.placeOf(in.At)
+	if !ok {
+		return nil, noRecord(in.At)
+	}
+	e, err := s.deps.Store.EventAt(ctx, who.Tenant, at)
+	switch {
+	case err == nil:
+		return s.explain(ctx, &e, true, in.page())
+	case !errors.Is(err, store.ErrNotFound):
+		return nil, err
+	}
+	return s.explainRecord(ctx, who, at, in.page())
+}
+
+func (s *Service) explainID(ctx context.Context, who caller, id string, page store.Page) (*explanationOutput, error) {
+	e, err := s.deps.Store.Event(ctx, who.Tenant, id)
 	if err != nil {
 		return nil, err
 	}
-	return s.explain(ctx, &e, true, in.page())
+	return s.explain(ctx, &e, true, page)
 }
 
-func (s *Service) explainRecord(ctx context.Context, who caller, in *struct {
-	Topic     string `query:"topic" maxLength:"249" doc:"Left out: the events topic, which is the only one."`
-	Partition int32  `query:"partition" required:"true" minimum:"0" maximum:"2147483647"`
-	Offset    int64  `query:"offset" required:"true" minimum:"0"`
-	PageInput
-}) (*explanationOutput, error) {
-	at := webhook.Position{Topic: s.deps.Kafka.Topics.Events, Partition: in.Partition, Offset: in.Offset}
-	if in.Topic != "" && in.Topic != at.Topic {
-		return nil, problem(http.StatusNotFound, "not_found", "events stand in the topic %s", at.Topic)
-	}
-	e, err := s.deps.Store.EventAt(ctx, who.Tenant, at)
-	if err == nil {
-		return s.explain(ctx, &e, true, in.page())
-	}
-	if !errors.Is(err, store.ErrNotFound) {
-		return nil, err
-	}
+// placeOf reads a place of the events topic. What is beyond any number is no place.
+func (s *Service) placeOf(text string) (webhook.Position, bool) {
+	parts := strings.Split(text, ":")
+	n := len(parts)
+	partition, badPartition := strconv.ParseInt(parts[n-2], 10, 32)
+	offset, badOffset := strconv.ParseInt(parts[n-1], 10, 64)
+	topic := s.deps.Kafka.Topics.Events
+	return webhook.Position{Topic: topic, Partition: int32(partition), Offset: offset},
+		badPartition == nil && badOffset == nil && (n == 2 || parts[0] == topic)
+}
+
+// noRecord is the answer to everybody who may not see a record, whether or not there is one.
+func noRecord(at string) error {
+	return problem(http.StatusNotFound, "not_found", "neither the audit nor Kafka has a record of this tenant at %s", at)
+}
+
+// explainRecord explains what Kafka has at a place and the audit has not.
+func (s *Service) explainRecord(ctx context.Context, who caller, at webhook.Position, page store.Page) (*explanationOutput, error) {
 	record, err := s.record(ctx, at)
 	if err != nil {
 		return nil, err
 	}
+	if record == nil {
+		return nil, noRecord(at.String())
+	}
 	decoded, err := event.FromRecord(record)
-	if err == nil && decoded.Tenant != who.Tenant {
-		return nil, store.ErrNotFound
-	}
 	var refused *event.Error
-	if errors.As(err, &refused) {
-		return &explanationOutput{Body: explanationView{
-			Rejected:      &rejectedView{Code: string(refused.Code), Detail: refused.Detail},
-			Subscriptions: []explainedSubView{}, Deleted: []deletedTargetView{},
-		}}, nil
+	switch {
+	case errors.As(err, &refused):
+		if tenant, known := tenantNamed(record); !who.operator() && (!known || tenant != who.Tenant) {
+			return nil, noRecord(at.String())
+		}
+		return rejected(string(refused.Code), refused.Detail), nil
+	case err != nil:
+		return nil, err
+	case decoded.Tenant == who.Tenant:
+		return s.explain(ctx, &decoded.Event, false, page)
+	case !who.operator():
+		return nil, noRecord(at.String())
 	}
-	return s.explain(ctx, &decoded.Event, false, in.page())
+	_, err = s.deps.Store.Tenant(ctx, decoded.Tenant)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return rejected("unknown_tenant", "there is no such tenant"), nil
+	case err != nil:
+		return nil, err
+	}
+	return nil, noRecord(at.String())
 }
 
-// record reads one record of Kafka. A place that Kafka does not keep, or does not have yet, is not found.
+func rejected(code, detail string) *explanationOutput {
+	return &explanationOutput{Body: explanationView{
+		Rejected: &rejectedView{Code: code, Detail: detail}, Subscriptions: []explainedSubView{}, Deleted: []deletedTargetView{},
+	}}
+}
+
+// tenantNamed is whose a record is that is no event, where its bytes say so without doubt.
+func tenantNamed(r *kgo.Record) (tenant string, known bool) {
+	tenant = webhook.DefaultTenant
+	for _, h := range r.Headers {
+		if h.Key == "ce_tenant" {
+			return string(h.Value), true
+		}
+	}
+	err := strictjson.Members(r.Value, func(key, value []byte) (err error) {
+		if string(key) == "tenant" && string(value) != "null" {
+			tenant, err = strictjson.String(value)
+		}
+		return err
+	})
+	return tenant, err == nil
+}
+
+// record reads one record of Kafka; nil where Kafka does not keep it, or does not have it yet.
 func (s *Service) record(ctx context.Context, at webhook.Position) (found *kgo.Record, err error) {
 	const patience = 5 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, patience)
@@ -156,21 +230,18 @@ func (s *Service) record(ctx context.Context, at webhook.Position) (found *kgo.R
 		return nil, noKafka()
 	}
 	start, known := starts[at.Partition]
-	if known && at.Offset >= start && at.Offset < ends[at.Partition] {
-		err = s.readRange(ctx, at.Topic, at.Partition, at.Offset, at.Offset+1, func(r *kgo.Record) {
-			if r.Offset == at.Offset {
-				found = r
-			}
-		})
+	if !known || at.Offset < start || at.Offset >= ends[at.Partition] {
+		return nil, nil
 	}
-	switch {
-	case err != nil:
+	err = s.readRange(ctx, at.Topic, at.Partition, at.Offset, at.Offset+1, func(r *kgo.Record) {
+		if r.Offset == at.Offset {
+			found = r
+		}
+	})
+	if err != nil {
 		return nil, noKafka()
-	case found == nil:
-		return nil, problem(http.StatusNotFound, "not_found", "neither the audit nor Kafka has a record at %s", at)
-	default:
-		return found, nil
 	}
+	return found, nil
 }
 
 func (s *Service) explain(ctx context.Context, e *webhook.Event, recorded bool, page store.Page) (*explanationOutput, error) {
@@ -260,7 +331,7 @@ func (d *deliveriesOfEvent) view(id uuid.UUID, sub *webhook.Subscription) *expla
 		return nil
 	}
 	return &explainedDelView{
-		DeliveryView: viewDelivery(&row), Generation: int(row.Generation), Trigger: string(row.Trigger),
+		DeliveryView: viewDelivery(&row), Generation: int(row.Generation),
 		WaitsFor: orNull(waitsFor(&row, sub)), Attempts: viewAttempts(d.attempts[id]),
 	}
 }

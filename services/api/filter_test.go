@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -177,7 +178,7 @@ func TestAnExplanationHasAnOutcomeForEverySubscription(t *testing.T) {
 		t.Errorf("copies: %+v", c)
 	}
 
-	_, outcomes = explained(t, r.call(http.MethodGet, "/events/explain?partition=3&offset=42&topic="+r.kafka.Topics.Events, nil))
+	_, outcomes = explained(t, r.call(http.MethodGet, "/explain?at="+r.kafka.Topics.Events+":3:42", nil))
 	if outcomes["waiting"].Outcome != becameCreatedLater || outcomes["done"].Outcome != becameDelivery {
 		t.Errorf("by the first place: %+v", outcomes)
 	}
@@ -190,32 +191,150 @@ func TestAnExplanationHasAnOutcomeForEverySubscription(t *testing.T) {
 	}
 }
 
+// published puts values on the events topic, as upstream would.
+func (r *running) published(records ...*kgo.Record) {
+	r.t.Helper()
+	client, err := r.kafka.Client(r.kafka.Producer()...)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer client.Close()
+	for _, record := range records {
+		record.Topic = r.kafka.Topics.Events
+		if err := client.ProduceSync(r.t.Context(), record).FirstErr(); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+}
+
 func TestARecordIsExplainedByItsPlaceBeforeItIsRecordedAndWhenItWasRejected(t *testing.T) {
 	t.Parallel()
 	r := start(t)
 	r.subscribe("s")
-	client, err := r.kafka.Client(r.kafka.Producer()...)
-	if err != nil {
-		t.Fatal(err)
+	for _, value := range []string{`{"event_type":"a.b","data":{}}`, `{"data":{}}`} {
+		r.published(&kgo.Record{Value: []byte(value)})
 	}
-	defer client.Close()
-	for _, value := range []string{`{"event_type":"a.b","data":{}}`, `{"data":{}}`, `{"event_type":"a.b","tenant":"other","data":{}}`} {
-		if err := client.ProduceSync(t.Context(), &kgo.Record{Topic: r.kafka.Topics.Events, Value: []byte(value)}).FirstErr(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	view, outcomes := explained(t, r.call(http.MethodGet, "/events/explain?partition=0&offset=0", nil))
+	view, outcomes := explained(t, r.call(http.MethodGet, "/explain?at=0:0", nil))
 	if view.Event == nil || view.Event.Recorded || view.Event.EventType != "a.b" || outcomes["s"].Outcome != becameUnrecorded {
 		t.Errorf("not recorded: %+v", view)
 	}
-	view, _ = explained(t, r.call(http.MethodGet, "/events/explain?partition=0&offset=1", nil))
+	view, _ = explained(t, r.call(http.MethodGet, "/explain?at=0:1", nil))
 	if view.Event != nil || view.Rejected == nil || view.Rejected.Code != "missing_event_type" {
 		t.Errorf("rejected: %+v", view)
 	}
-	for _, place := range []string{"partition=0&offset=2", "partition=0&offset=3", "partition=9&offset=0", "partition=0&offset=0&topic=other"} {
-		r.must(http.StatusNotFound, http.MethodGet, "/events/explain?"+place, nil)
+	for _, place := range []string{"at=0:3", "at=9:0", "at=other:0:0", "at=99999999999:0", "at=0:99999999999999999999", "eventId=nothing"} {
+		r.must(http.StatusNotFound, http.MethodGet, "/explain?"+place, nil)
 	}
-	for _, place := range []string{"offset=0", "partition=0", "partition=-1&offset=0", "partition=0&offset=x"} {
-		r.must(http.StatusUnprocessableEntity, http.MethodGet, "/events/explain?"+place, nil)
+	for _, place := range []string{"", "at=0", "at=-1:0", "at=0:x", "eventId=e&at=0:0"} {
+		r.must(http.StatusUnprocessableEntity, http.MethodGet, "/explain?"+place, nil)
+	}
+}
+
+func TestWhyARecordWasRejectedIsToldToItsTenantAndToOperatorsOnly(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	tokens := map[string]string{"operator": bootstrapToken, "default": r.key(webhook.DefaultTenant, webhook.PermissionAuditRead)}
+	for _, tenant := range []string{"acme", "other"} {
+		if err := r.db.CreateTenant(t.Context(), webhook.Tenant{ID: tenant, Name: tenant, DefaultProfile: defaultProfile, CreatedAt: now()}); err != nil {
+			t.Fatal(err)
+		}
+		tokens[tenant] = r.key(tenant, webhook.Permissions()...)
+	}
+	for i, c := range []struct {
+		what   string
+		record kgo.Record
+		code   string
+		seen   []string
+	}{
+		{"of a tenant", kgo.Record{Value: []byte(`{"tenant":"acme","data":{}}`)}, "missing_event_type", []string{"acme", "operator"}},
+		{"of a tenant, by a header", kgo.Record{Value: []byte(`1`), Headers: []kgo.RecordHeader{{Key: "ce_tenant", Value: []byte("acme")}, {Key: "ce_id", Value: []byte("1")}}},
+			"invalid_cloudevent", []string{"acme", "operator"}},
+		{"that names no tenant", kgo.Record{Value: []byte(`{"data":{}}`)}, "missing_event_type", []string{"default", "operator"}},
+		{"cut off", kgo.Record{Value: []byte(`{"tenant":"acme","data":`)}, "invalid_json", []string{"operator"}},
+		{"that names two", kgo.Record{Value: []byte(`{"tenant":"acme","tenant":"other","event_type":"a"}`)}, "duplicate_key", []string{"operator"}},
+		{"that means another by its case", kgo.Record{Value: []byte(`{"Tenant":"acme"}`)}, "missing_event_type", []string{"default", "operator"}},
+		{"of a tenant that does not exist", kgo.Record{Value: []byte(`{"tenant":"nobody","event_type":"a","data":1}`)}, "unknown_tenant", []string{"operator"}},
+		{"that is an event of another tenant", kgo.Record{Value: []byte(`{"tenant":"acme","event_type":"a","data":1}`)}, "", []string{"acme"}},
+	} {
+		r.published(&c.record)
+		for name, token := range tokens {
+			a := r.callAs(token, http.MethodGet, fmt.Sprintf("/explain?at=0:%d", i), nil)
+			may := slices.Contains(c.seen, name)
+			if may != (a.status == http.StatusOK) || !may && a.status != http.StatusNotFound {
+				t.Errorf("%s, to %s: %d %s", c.what, name, a.status, a.text)
+			}
+			if why, _ := a.body["rejected"].(map[string]any); may && c.code != "" && why["code"] != c.code {
+				t.Errorf("%s: %v, want %s", c.what, why, c.code)
+			}
+		}
+	}
+}
+
+func TestEveryLegalEventIDIsReachable(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	sub := r.subscribe("s")
+	for _, id := range []string{
+		"explain", "count", "events", ".", "..", "...", "a/b", "/", "//", "a//b", "../../subscriptions", "%", "%2F", "%2e%2e", "a%00b", "a b", "+", "?x=1", "#", ";", "&", "3:1207",
+		"Grüße", "事件", "e\u0301", "\U0001F4E6", "{id}", "\\", "\"", "explain/explain", strings.Repeat("x", 256),
+	} {
+		r.deliver(sub, id, webhook.Delivered)
+		segment := strings.ReplaceAll(url.PathEscape(id), ".", "%2E")
+		paths := []string{"/explain?eventId=" + url.QueryEscape(id), "/events/" + segment + "/explain"}
+		if id == "/" { // which the router of the standard library takes for the end of a path
+			paths = paths[:1]
+		} else if a := r.call(http.MethodGet, "/events/"+segment, nil); a.status != http.StatusOK || a.str("id") != id || a.body["data"] == nil {
+			t.Errorf("GET %q: %d %s", id, a.status, a.text)
+		}
+		a := r.call(http.MethodGet, "/events?include=data&id="+url.QueryEscape(id), nil)
+		if a.status != http.StatusOK || len(a.items()) != 1 || a.items()[0]["id"] != id || a.items()[0]["data"] == nil {
+			t.Errorf("GET by query %q: %d %s", id, a.status, a.text)
+		}
+		for _, path := range paths {
+			view, outcomes := explained(t, r.call(http.MethodGet, path, nil))
+			if view.Event == nil || view.Event.ID != id || outcomes["s"].Outcome != becameDelivery {
+				t.Errorf("GET %s: %+v", path, view)
+			}
+		}
+	}
+}
+
+func TestEventsThatNobodyWantedAreFound(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	sub := r.subscribe("s")
+	stored := make([]webhook.Event, 500)
+	for i := range stored {
+		stored[i] = webhook.Event{ID: fmt.Sprintf("e%03d", i), Type: "order.paid", Tenant: webhook.DefaultTenant, RecordedAt: when.Add(time.Duration(i-500) * time.Second),
+			Data: json.RawMessage("1"), Source: webhook.Position{Topic: r.kafka.Topics.Events, Offset: int64(i)}}
+	}
+	stranger := stored[0]
+	stranger.Tenant, stranger.ID = "other", "not ours"
+	if err := r.db.Record(t.Context(), &store.Batch{Events: append(slices.Clone(stored), stranger)}); err != nil {
+		t.Fatal(err)
+	}
+	r.deliver(sub, "wanted", webhook.Delivered)
+	list := func(query string) (ids []string) {
+		for cursor := ""; ; {
+			a := r.must(http.StatusOK, http.MethodGet, "/events?"+query+"&cursor="+cursor, nil)
+			for _, item := range a.items() {
+				ids = append(ids, item["id"].(string))
+			}
+			if cursor = a.str("nextCursor"); cursor == "" {
+				return ids
+			}
+		}
+	}
+	if all := list("limit=7"); len(all) != 501 || all[0] != "wanted" || all[500] != "e000" {
+		t.Errorf("all: %d, from %v", len(all), all[:1])
+	}
+	if lost := list("limit=150&unmatched=true"); len(lost) != 500 || lost[0] != "e499" {
+		t.Errorf("unmatched: %d, from %v", len(lost), lost[:1])
+	}
+	if none := list("eventType=card.*"); len(none) != 0 {
+		t.Errorf("of another type: %v", none)
+	}
+	if some := list("eventType=order.*&to=" + when.Add(-490*time.Second).Format(time.RFC3339Nano)); len(some) != 10 {
+		t.Errorf("of a time: %v", some)
 	}
 }

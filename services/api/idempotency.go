@@ -36,7 +36,8 @@ func idempotencyParam() *huma.Param {
 	shortest := 1
 	return &huma.Param{
 		Name: headerIdempotency, In: "header", Schema: &huma.Schema{Type: huma.TypeString, MinLength: &shortest, MaxLength: &longest, Pattern: `^[!-~]+$`},
-		Description: "Chosen by the caller. For 24 hours the same request under the same key is answered as before and does nothing again; another request under it is refused. A request that was refused may be sent again under its key.",
+		Description: "Chosen by the caller. For 24 hours the same request under the same key is answered as before and does nothing again, also where it was refused; another request under it is refused. " +
+			"What may be answered otherwise without another request is not kept: 401, 403, 408, 429 and every 5xx. A body that cannot be read (400, 413, 415) takes no key.",
 	}
 }
 
@@ -106,8 +107,7 @@ func (r *execution) sealed(answer *kept) []byte {
 	return r.ring.SealAnswer(text, r.claim.Tenant, r.claim.Key)
 }
 
-// once runs a POST with an idempotency key at most once for all its repetitions. Only what was done is kept: a refusal changed
-// nothing, and the same request may be right later.
+// once runs a POST with an idempotency key at most once for all its repetitions: they are answered as it was, done or refused.
 func (s *Service) once(ctx huma.Context, next func(huma.Context)) {
 	r, w := humago.Unwrap(ctx)
 	keys := r.Header.Values(headerIdempotency)
@@ -187,16 +187,27 @@ func (s *Service) runOnce(ctx huma.Context, claim store.Claim, next func(huma.Co
 	defer func() { s.settle(ctx.Context(), claim, settled, until) }()
 	next(humago.NewContext(ctx.Operation(), r.WithContext(inside), held))
 	answer := held.answer()
-	if answer.Status/100 == 2 {
-		if this.promised != nil {
-			answer = this.promised
-		}
+	if answer.Status/100 == 2 && this.promised != nil {
+		answer = this.promised
+	}
+	if settles(answer.Status) {
 		settled = this.sealed(answer)
 	}
 	for name, values := range held.header {
 		w.Header()[name] = values
 	}
 	answer.write(w)
+}
+
+// settles reports whether an answer is the one to its request for good. A defect or an absence (5xx) ends, a permission is given (403),
+// a credential is renewed (401), a pace is let go of (429) and a connection holds (408) without the request being another one: repeated, it
+// runs again. Everything else that was refused is wrong with the request itself or with what it found.
+func settles(status int) bool {
+	switch status {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestTimeout, http.StatusTooManyRequests:
+		return false
+	}
+	return status < http.StatusInternalServerError
 }
 
 // settle ends a claim, with an answer or without. Where the database is away the claim ends by itself.

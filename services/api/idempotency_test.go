@@ -75,14 +75,70 @@ func TestAnIdempotencyKeyBelongsToItsRequest(t *testing.T) {
 	}
 }
 
-func TestARefusedRequestMayBeSentAgainUnderItsKey(t *testing.T) {
+func TestARefusalIsRepeatedUnderItsKeyAndOtherwiseJudgedAnew(t *testing.T) {
 	t.Parallel()
 	r := start(t)
 	taken := r.must(http.StatusCreated, http.MethodPost, "/secrets", map[string]any{"name": "billing"}).str("id")
-	r.must(http.StatusConflict, http.MethodPost, "/secrets", map[string]any{"name": "billing"}, "Idempotency-Key", "k")
-	r.must(http.StatusUnprocessableEntity, http.MethodPost, "/secrets", map[string]any{"name": ""}, "Idempotency-Key", "k")
+	for key, c := range map[string]struct {
+		path, body string
+		status     int
+	}{
+		"conflict": {"/secrets", `{"name":"billing"}`, 409},
+		"invalid":  {"/secrets", `{"name":""}`, 422},
+		"nothing":  {"/secrets/none/rotate", ``, 404},
+	} {
+		first := r.must(c.status, http.MethodPost, c.path, c.body, "Idempotency-Key", key)
+		again := r.must(c.status, http.MethodPost, c.path, c.body, "Idempotency-Key", key)
+		if first.header.Get("Idempotency-Replayed") != "" || again.header.Get("Idempotency-Replayed") != "true" || again.text != first.text ||
+			again.header.Get("Content-Type") != first.header.Get("Content-Type") {
+			t.Errorf("%s: %s, then %v %s", key, first.text, again.header, again.text)
+		}
+	}
 	r.must(http.StatusNoContent, http.MethodDelete, "/secrets/"+taken, nil)
-	r.must(http.StatusCreated, http.MethodPost, "/secrets", map[string]any{"name": "billing"}, "Idempotency-Key", "k")
+	if a := r.must(http.StatusConflict, http.MethodPost, "/secrets", `{"name":"billing"}`, "Idempotency-Key", "conflict"); a.code() != "name_taken" {
+		t.Errorf("under its key: %s", a.text)
+	}
+	if a := r.must(http.StatusUnprocessableEntity, http.MethodPost, "/secrets", `{"name":"billing 2"}`, "Idempotency-Key", "conflict"); a.code() != "idempotency_key_reused" {
+		t.Errorf("another body: %s", a.text)
+	}
+	r.must(http.StatusCreated, http.MethodPost, "/secrets", `{"name":"billing"}`, "Idempotency-Key", "another-key")
+}
+
+func TestWhatMayChangeWithoutAnotherRequestIsNotKept(t *testing.T) {
+	t.Parallel()
+	for status, want := range map[int]bool{200: true, 202: true, 404: true, 409: true, 422: true, 401: false, 403: false, 408: false, 429: false, 500: false, 503: false} {
+		if settles(status) != want {
+			t.Errorf("%d: kept %v", status, !want)
+		}
+	}
+	r := start(t)
+	if err := r.db.CreateTenant(t.Context(), webhook.Tenant{ID: "acme", Name: "acme", DefaultProfile: defaultProfile, CreatedAt: now()}); err != nil {
+		t.Fatal(err)
+	}
+	reader := r.key("acme", webhook.PermissionSubscriptionRead)
+	create := func(token string) answer {
+		return r.callAs(token, http.MethodPost, "/secrets", `{"name":"s"}`, "Idempotency-Key", "k")
+	}
+	if a := create(reader); a.status != http.StatusForbidden {
+		t.Errorf("a reader: %d %s", a.status, a.text)
+	}
+	if a := create(r.key("acme", webhook.PermissionSubscriptionEdit)); a.status != http.StatusCreated {
+		t.Errorf("with the permission: %d %s", a.status, a.text)
+	}
+	// Kafka is away while it is asked for, and there again.
+	sub := r.subscribe("sub")
+	ended := r.deliver(sub, "e1", webhook.DeadLetter)
+	client := r.service.client.Swap(nil)
+	redeliver := func() answer {
+		return r.call(http.MethodPost, "/deliveries/"+ended+"/redeliver", nil, "Idempotency-Key", "again")
+	}
+	if a := redeliver(); a.status != http.StatusServiceUnavailable {
+		t.Errorf("without Kafka: %d %s", a.status, a.text)
+	}
+	r.service.client.Store(client)
+	if a := redeliver(); a.status != http.StatusAccepted {
+		t.Errorf("with Kafka: %d %s", a.status, a.text)
+	}
 }
 
 func TestOfConcurrentRepetitionsOneRuns(t *testing.T) {

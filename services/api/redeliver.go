@@ -23,6 +23,9 @@ func (s *Service) redeliver(ctx context.Context, who caller, in *IDInput) (*deli
 	if row.Status == webhook.Pending {
 		return nil, problem(http.StatusConflict, "delivery_pending", "the delivery is under way: it can be repeated when it has ended")
 	}
+	if row.Trigger == webhook.TriggerTest {
+		return nil, problem(http.StatusConflict, "delivery_is_test", "a test has no event to deliver again: send another one")
+	}
 	event, err := s.deps.Store.Event(ctx, who.Tenant, row.EventID)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, problem(http.StatusConflict, "event_gone", "the event is no longer kept, so there is nothing to deliver")

@@ -17,8 +17,6 @@ import (
 const (
 	defaultReplayRate = 100
 	maxReplayRate     = 10_000
-	// countTime bounds the count at the creation of a replay.
-	countTime = 10 * time.Second
 	// routedLate is how long after its creation every router surely knows a subscription. Until then its replay covers for them.
 	routedLate = time.Minute
 )
@@ -161,12 +159,11 @@ func (s *Service) newReplay(in *createReplayInput, who caller) (store.Replay, er
 
 // total counts the events of the range; -1 where that takes too long.
 func (s *Service) total(ctx context.Context, r *store.Replay, sub *webhook.Subscription) (int64, error) {
-	bounded, cancel := context.WithTimeout(ctx, countTime)
-	defer cancel()
-	n, err := s.deps.Store.CountEvents(bounded, r.Tenant, eventsOf(r, sub))
-	if err != nil && bounded.Err() != nil && ctx.Err() == nil {
-		return -1, nil
-	}
+	n, _, err := inTime(ctx,
+		func(ctx context.Context) (int64, error) {
+			return s.deps.Store.CountEvents(ctx, r.Tenant, eventsOf(r, sub))
+		},
+		func() (int64, error) { return -1, nil })
 	return n, err
 }
 

@@ -2,12 +2,14 @@ package api
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/hookline/hookline/pkg/store"
@@ -19,6 +21,7 @@ import (
 type Retries interface {
 	Retries(ctx context.Context, tenant string, f store.RetryFilter, p store.Page) (items []store.Delivery, next string, err error)
 	CountRetries(ctx context.Context, tenant string, f store.RetryFilter, due ...time.Time) (store.RetryCounts, error)
+	CountRetriesUpTo(ctx context.Context, tenant string, f store.RetryFilter, most int64, due ...time.Time) (store.RetryCounts, error)
 }
 
 // RetryFilterInput selects deliveries that wait for their next attempt.
@@ -42,6 +45,7 @@ type listRetriesInput struct {
 type retryCountsOutput struct {
 	Body struct {
 		Waiting        int64            `json:"waiting"`
+		AtLeast        bool             `json:"atLeast" doc:"true where counting them all would have taken more than 3 seconds: all the numbers are of 100,000 of them."`
 		Overdue        int64            `json:"overdue" doc:"Of them, those whose next attempt should have been made by now."`
 		OverdueSeconds float64          `json:"overdueSeconds" doc:"How long the oldest of those has been overdue."`
 		Subscriptions  map[string]int64 `json:"subscriptions" doc:"By subscription, at most the 1,000 with most."`
@@ -71,6 +75,7 @@ type commandInput struct {
 type commandOutput struct {
 	Body struct {
 		Count      int64   `json:"count" doc:"How many deliveries it was asked of, or would be."`
+		AtLeast    bool    `json:"atLeast" doc:"Of a dry run: true where counting them all would have taken more than 3 seconds."`
 		DryRun     bool    `json:"dryRun"`
 		NextCursor *string `json:"nextCursor" doc:"There are more: send the same again with this as cursor. null at the end."`
 	} `nameHint:"RetryCommandResult"`
@@ -111,12 +116,12 @@ func (s *Service) countRetries(ctx context.Context, who caller, in *RetryFilterI
 	for i, within := range dueWithin {
 		due[i] = at.Add(within)
 	}
-	counts, err := s.deps.Store.CountRetries(ctx, who.Tenant, in.filter(), due...)
+	counts, all, err := s.countWaiting(ctx, who, in.filter(), due...)
 	if err != nil {
 		return nil, err
 	}
 	out := &retryCountsOutput{}
-	out.Body.Waiting, out.Body.Overdue, out.Body.Subscriptions = counts.Waiting, counts.Due[0], counts.Subscriptions
+	out.Body.AtLeast, out.Body.Waiting, out.Body.Overdue, out.Body.Subscriptions = !all, counts.Waiting, counts.Due[0], counts.Subscriptions
 	if counts.Due[0] > 0 {
 		out.Body.OverdueSeconds = at.Sub(counts.Oldest).Seconds()
 	}
@@ -134,6 +139,16 @@ func (s *Service) countRetries(ctx context.Context, who caller, in *RetryFilterI
 	return out, nil
 }
 
+func (s *Service) countWaiting(ctx context.Context, who caller, f store.RetryFilter, due ...time.Time) (counts store.RetryCounts, all bool, err error) {
+	return inTime(ctx,
+		func(ctx context.Context) (store.RetryCounts, error) {
+			return s.deps.Store.CountRetries(ctx, who.Tenant, f, due...)
+		},
+		func() (store.RetryCounts, error) {
+			return s.deps.Store.CountRetriesUpTo(ctx, who.Tenant, f, mostCounted, due...)
+		})
+}
+
 func (s *Service) retryNow(ctx context.Context, who caller, in *commandInput) (*commandOutput, error) {
 	return s.command(ctx, who, in, webhook.ReasonManual)
 }
@@ -147,11 +162,20 @@ func (s *Service) cancelRetries(ctx context.Context, who caller, in *commandInpu
 func (s *Service) command(ctx context.Context, who caller, in *commandInput, what webhook.Reason) (*commandOutput, error) {
 	out := &commandOutput{}
 	out.Body.DryRun = in.Body.DryRun
-	rows, next, total, err := s.selected(ctx, who, in)
+	f, err := in.selection()
 	if err != nil {
 		return nil, err
 	}
-	if out.Body.Count = total; in.Body.DryRun {
+	if in.Body.DryRun && len(in.Body.DeliveryIDs) == 0 {
+		counts, all, err := s.countWaiting(ctx, who, f)
+		out.Body.Count, out.Body.AtLeast = counts.Waiting, !all
+		return out, err
+	}
+	rows, next, err := s.selected(ctx, who, in, f)
+	if err != nil {
+		return nil, err
+	}
+	if out.Body.Count = int64(len(rows)); in.Body.DryRun {
 		return out, nil
 	}
 	records := make([]*kgo.Record, len(rows))
@@ -169,53 +193,65 @@ func (s *Service) command(ctx context.Context, who caller, in *commandInput, wha
 	return out, nil
 }
 
-// selected finds the deliveries that a command is about, or for a dry run how many they are.
-func (s *Service) selected(ctx context.Context, who caller, in *commandInput) (rows []store.Delivery, next string, total int64, err error) {
+// selection is the filter of a command that names no deliveries.
+func (in *commandInput) selection() (store.RetryFilter, error) {
 	b := &in.Body
 	f := store.RetryFilter{SubscriptionID: b.SubscriptionID, EventType: b.EventType, Reason: webhook.Reason(b.Reason), From: b.From, To: b.To}
+	named, filtered := len(b.DeliveryIDs) > 0, f != (store.RetryFilter{})
 	switch {
-	case len(b.DeliveryIDs) > 0 && f != (store.RetryFilter{}):
-		return nil, "", 0, problem(http.StatusUnprocessableEntity, "selection_ambiguous", "give deliveryIds or a filter, not both")
-	case len(b.DeliveryIDs) > 0:
-		rows, err = s.named(ctx, who, b.DeliveryIDs)
-		return rows, "", int64(len(rows)), err
-	case f == (store.RetryFilter{}):
-		return nil, "", 0, problem(http.StatusUnprocessableEntity, "selection_missing", "say which: deliveryIds, subscriptionId, eventType, reason, from or to")
-	case b.DryRun:
-		counts, err := s.deps.Store.CountRetries(ctx, who.Tenant, f)
-		return nil, "", counts.Waiting, err
+	case named && filtered:
+		return f, problem(http.StatusUnprocessableEntity, "selection_ambiguous", "give deliveryIds or a filter, not both")
+	case !named && !filtered:
+		return f, problem(http.StatusUnprocessableEntity, "selection_missing", "say which: deliveryIds, subscriptionId, eventType, reason, from or to")
 	}
-	next = b.Cursor
+	return f, nil
+}
+
+// selected finds the deliveries that a command is about, and where the next ones begin.
+func (s *Service) selected(ctx context.Context, who caller, in *commandInput, f store.RetryFilter) (rows []store.Delivery, next string, err error) {
+	if len(in.Body.DeliveryIDs) > 0 {
+		rows, err = s.named(ctx, who, in.Body.DeliveryIDs)
+		return rows, "", err
+	}
+	next = in.Body.Cursor
 	for len(rows) < commandMost {
 		var part []store.Delivery
 		if part, next, err = s.deps.Store.Retries(ctx, who.Tenant, f, store.Page{Cursor: next, Limit: 1000}); err != nil {
-			return nil, "", 0, err
+			return nil, "", err
 		}
 		if rows = append(rows, part...); next == "" {
 			break
 		}
 	}
-	return rows, next, int64(len(rows)), nil
+	return rows, next, nil
 }
 
 // named finds deliveries by id. All must be PENDING.
-func (s *Service) named(ctx context.Context, who caller, ids []string) ([]store.Delivery, error) {
+func (s *Service) named(ctx context.Context, who caller, texts []string) ([]store.Delivery, error) {
+	ids := make([]uuid.UUID, len(texts))
+	for i, text := range texts {
+		var ok bool
+		if ids[i], ok = deliveryID(text); !ok {
+			return nil, store.ErrNotFound
+		}
+	}
+	found, err := s.deps.Store.DeliveriesByID(ctx, who.Tenant, ids...)
+	if err != nil {
+		return nil, err
+	}
+	if slices.ContainsFunc(ids, func(id uuid.UUID) bool { _, ok := found[id]; return !ok }) {
+		return nil, store.ErrNotFound
+	}
 	var ended []string
-	rows := make([]store.Delivery, 0, len(ids))
-	for _, id := range slices.Compact(slices.Sorted(slices.Values(ids))) {
-		row, err := s.delivery(ctx, who, id)
-		if err != nil {
-			return nil, err
-		}
+	for id, row := range found {
 		if row.Status != webhook.Pending {
-			ended = append(ended, id)
+			ended = append(ended, id.String())
 		}
-		rows = append(rows, row)
 	}
 	if len(ended) > 0 {
-		return nil, problem(http.StatusConflict, "delivery_ended", "no attempt is waited for: %s", strings.Join(ended, ", "))
+		return nil, problem(http.StatusConflict, "delivery_ended", "no attempt is waited for: %s", strings.Join(slices.Sorted(slices.Values(ended)), ", "))
 	}
-	return rows, nil
+	return slices.Collect(maps.Values(found)), nil
 }
 
 func commandRecord(topic string, row *store.Delivery, what webhook.Reason) *kgo.Record {

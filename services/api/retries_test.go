@@ -1,10 +1,17 @@
 package api
 
 import (
+	"context"
+	"fmt"
 	"net/http"
 	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"github.com/google/uuid"
+
+	"github.com/hookline/hookline/pkg/store"
 	"github.com/hookline/hookline/pkg/webhook"
 	"github.com/hookline/hookline/pkg/wire"
 )
@@ -111,4 +118,77 @@ func TestACommandAboutRetriesNeedsASelectionOfWhatWaits(t *testing.T) {
 	if a := r.must(http.StatusAccepted, http.MethodPost, "/retries/cancel", map[string]any{"subscriptionId": "nobody"}); a.body["count"] != 0.0 {
 		t.Errorf("nothing: %s", a.text)
 	}
+}
+
+// slowStore has more than can be counted in time.
+type slowStore struct {
+	Store
+	upTo int64
+}
+
+func (*slowStore) CountDeliveries(ctx context.Context, _ string, _ store.DeliveryFilter) (map[webhook.Status]int64, error) {
+	<-ctx.Done()
+	return nil, fmt.Errorf("%w: %w", store.ErrUnavailable, ctx.Err())
+}
+
+func (s *slowStore) CountDeliveriesUpTo(_ context.Context, _ string, _ store.DeliveryFilter, most int64) (map[webhook.Status]int64, error) {
+	s.upTo = most
+	return map[webhook.Status]int64{webhook.Delivered: most, webhook.Pending: 7}, nil
+}
+
+func (*slowStore) CountRetries(ctx context.Context, _ string, _ store.RetryFilter, _ ...time.Time) (store.RetryCounts, error) {
+	<-ctx.Done()
+	return store.RetryCounts{}, ctx.Err()
+}
+
+func (*slowStore) CountRetriesUpTo(_ context.Context, _ string, _ store.RetryFilter, most int64, due ...time.Time) (store.RetryCounts, error) {
+	return store.RetryCounts{Waiting: most, Due: make([]int64, len(due)+1)}, nil
+}
+
+func (*slowStore) CountEvents(ctx context.Context, _ string, _ store.EventFilter) (int64, error) {
+	<-ctx.Done()
+	return 0, ctx.Err()
+}
+
+func (*slowStore) Events(context.Context, string, store.EventFilter, int) ([]webhook.Event, error) {
+	time.Sleep(time.Second)
+	return make([]webhook.Event, 50), nil
+}
+
+func (*slowStore) DeliveriesByID(context.Context, string, ...uuid.UUID) (map[uuid.UUID]store.Delivery, error) {
+	return nil, nil
+}
+
+func TestACountOfMillionsStopsAndSaysSo(t *testing.T) {
+	s := assembled(t)
+	slow := &slowStore{}
+	s.deps.Store = slow
+	synctest.Test(t, func(t *testing.T) {
+		ctx, who, began := t.Context(), caller{Tenant: webhook.DefaultTenant}, time.Now()
+		counts, err := s.countDeliveries(ctx, who, &FilterInput{})
+		if err != nil || !counts.Body.AtLeast || counts.Body.Counts["DELIVERED"] != mostCounted || counts.Body.Counts["PENDING"] != 7 || slow.upTo != mostCounted {
+			t.Errorf("deliveries: %+v, %v", counts, err)
+		}
+		waiting, err := s.countRetries(ctx, who, &RetryFilterInput{})
+		if err != nil || !waiting.Body.AtLeast || waiting.Body.Waiting != mostCounted {
+			t.Errorf("retries: %+v, %v", waiting, err)
+		}
+		command := &commandInput{}
+		command.Body.SubscriptionID, command.Body.DryRun = "s", true
+		dry, err := s.retryNow(ctx, who, command)
+		if err != nil || !dry.Body.AtLeast || dry.Body.Count != mostCounted {
+			t.Errorf("before a command: %+v, %v", dry, err)
+		}
+		if took := time.Since(began); took != 3*countTime {
+			t.Errorf("three counts took %v", took)
+		}
+		began = time.Now()
+		replay, err := s.countReplay(ctx, &store.Replay{Rate: 1, Spec: store.ReplaySpec{To: began}}, &webhook.Subscription{EventTypes: []string{"x"}})
+		if err != nil || *replay.Body.Complete || replay.Body.Total != nil || replay.Body.Done == 0 {
+			t.Errorf("before a replay: %+v, %v", replay, err)
+		}
+		if took := time.Since(began); took > countTime+lookTime+time.Second || took >= requestTimeout {
+			t.Errorf("a replay's count took %v", took)
+		}
+	})
 }

@@ -12,11 +12,13 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/hookline/hookline/pkg/egress"
 	"github.com/hookline/hookline/pkg/profile"
 	"github.com/hookline/hookline/pkg/run"
 	"github.com/hookline/hookline/pkg/webhook"
+	"github.com/hookline/hookline/pkg/wire"
 )
 
 const (
@@ -32,7 +34,9 @@ const (
 )
 
 type testView struct {
-	Status     string          `json:"status" enum:"PENDING,DELIVERED,DEAD_LETTER" doc:"What a delivery would be after this attempt. Nothing is repeated or recorded."`
+	Status     string          `json:"status" enum:"PENDING,DELIVERED,DEAD_LETTER" doc:"What a delivery would be after this attempt. A test is not repeated: in the audit it has ended, as DELIVERED or DEAD_LETTER."`
+	DeliveryID string          `json:"deliveryId" doc:"Under which the audit has it in a moment, with the trigger test."`
+	Recorded   bool            `json:"recorded" doc:"false where Kafka could not be told of it: the audit will not have it."`
 	EventID    string          `json:"eventId"`
 	EventType  string          `json:"eventType"`
 	StatusCode *int            `json:"statusCode" doc:"null where no response came."`
@@ -86,7 +90,7 @@ func (s *Service) sendTest(ctx context.Context, who caller, in *testInput) (*tes
 		return nil, problem(http.StatusUnprocessableEntity, "sample_does_not_fit", "the sample does not fit the profile's contract: %v", err)
 	}
 	request.Header.Set(headerTest, "true")
-	view := testView{EventID: d.Event.ID, EventType: d.Event.Type, Request: testRequestView{URL: sub.EndpointURL, Body: string(request.Body)}}
+	view := testView{DeliveryID: d.ID.String(), EventID: d.Event.ID, EventType: d.Event.Type, Request: testRequestView{URL: sub.EndpointURL, Body: string(request.Body)}}
 	if err := s.attempt(ctx, contract, sub.EndpointURL, request, d, &view); err != nil {
 		return nil, err
 	}
@@ -132,7 +136,7 @@ func sample(sub *webhook.Subscription, terms *profile.Profile, eventType string,
 	id := uuid.NewString()
 	return &webhook.Delivery{
 		ID: webhook.DeliveryID(sub.Tenant, id, sub.ID), Attempts: 1, SubscriptionID: sub.ID, Profile: terms.Name, ProfileVersion: terms.Version,
-		CreatedAt: at, Trigger: webhook.TriggerManual,
+		CreatedAt: at, Trigger: webhook.TriggerTest,
 		Event: webhook.Event{ID: id, Type: chosen, Tenant: sub.Tenant, Timestamp: at, Metadata: json.RawMessage(`{"test":true}`), Data: data, RecordedAt: at},
 	}
 }
@@ -152,6 +156,7 @@ func (s *Service) attempt(ctx context.Context, contract *profile.Contract, endpo
 		run.Pause(ctx, quietFloor-got.Duration)
 	}
 	outcome := contract.Decide(profile.Response{StatusCode: got.StatusCode, Err: got.Err}, d, time.Now(), func() float64 { return 0 })
+	view.Recorded = s.recordTest(ctx, d, &got, len(request.Body), outcome.Outcome)
 	view.Request.Headers = flat(request.Header)
 	view.Status, view.DurationMs = string(outcome.Status), millis(got.Duration)
 	view.StatusCode, view.Error = orNull(got.StatusCode), orNull(string(got.Err))
@@ -163,6 +168,27 @@ func (s *Service) attempt(ctx context.Context, contract *profile.Contract, endpo
 		}
 	}
 	return nil
+}
+
+// recordTest tells the audit of a test, as of any attempt, and reports whether Kafka has it. The test's event is not stored: nobody
+// published it, and it is not to be replayed.
+func (s *Service) recordTest(ctx context.Context, d *webhook.Delivery, got *egress.Response, sent int, outcome webhook.Outcome) bool {
+	if outcome.Status == webhook.Pending { // nothing follows
+		outcome = webhook.Outcome{Status: webhook.DeadLetter, Reason: outcome.Reason}
+	}
+	a := webhook.Attempt{
+		ID: uuid.Must(uuid.NewV7()), DeliveryID: d.ID, Tenant: d.Event.Tenant, EventID: d.Event.ID, EventType: d.Event.Type, SubscriptionID: d.SubscriptionID,
+		Profile: d.Profile, ProfileVersion: d.ProfileVersion, Trigger: d.Trigger, DeliveryCreatedAt: d.CreatedAt, Number: 1, Try: 1,
+		StartedAt: got.Started, Duration: got.Duration, Phases: got.Phases, StatusCode: got.StatusCode, Error: got.Err, Response: got.Body,
+		RequestBytes: sent, ResponseBytes: got.Read, Outcome: outcome,
+	}
+	ctx, cancel := context.WithTimeout(ctx, afterwards)
+	defer cancel()
+	_, err := s.produce(ctx, &kgo.Record{Topic: s.deps.Kafka.Topics.Attempts, Key: []byte(a.SubscriptionID), Value: wire.EncodeAttempt(&a)})
+	if err != nil {
+		s.log.WarnContext(ctx, "a test is not recorded", "tenant", a.Tenant, "subscription", a.SubscriptionID, "error", err)
+	}
+	return err == nil
 }
 
 // add puts a sentence at the end of the advice.

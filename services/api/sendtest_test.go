@@ -8,7 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hookline/hookline/pkg/store"
 	"github.com/hookline/hookline/pkg/webhook"
+	"github.com/hookline/hookline/pkg/wire"
 )
 
 func TestATestIsSentInTheSubscriptionsOwnContract(t *testing.T) {
@@ -48,8 +50,83 @@ func TestATestIsSentInTheSubscriptionsOwnContract(t *testing.T) {
 	if got.str("status") != "DEAD_LETTER" || got.str("eventType") != "order.paid" || !strings.Contains(got.str("advice"), "signature") {
 		t.Errorf("got %s", got.text)
 	}
-	if list := r.must(http.StatusOK, http.MethodGet, "/deliveries", nil); len(list.items()) != 0 {
-		t.Errorf("a test is in the audit: %s", list.text)
+}
+
+// recorded writes what the attempts topic has into the audit, as the recorder would.
+func (r *running) recorded(n int) {
+	r.t.Helper()
+	batch := &store.Batch{}
+	for _, record := range r.records(r.kafka.Topics.Attempts, n) {
+		a, err := wire.DecodeAttempt(record.Value)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		batch.Attempts = append(batch.Attempts, *a)
+		batch.Deliveries = append(batch.Deliveries, store.Delivery{
+			ID: a.DeliveryID, Tenant: a.Tenant, EventID: a.EventID, EventType: a.EventType, SubscriptionID: a.SubscriptionID, Profile: a.Profile,
+			ProfileVersion: a.ProfileVersion, Trigger: a.Trigger, Status: a.Outcome.Status, Reason: a.Outcome.Reason, CreatedAt: a.DeliveryCreatedAt,
+			UpdatedAt: record.Timestamp, AttemptCount: a.Number, LastAttempt: a.Number, LastTry: a.Try, LastStatusCode: a.StatusCode, LastError: a.Error,
+		})
+	}
+	if err := r.db.Record(r.t.Context(), batch); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func TestATestIsInTheAuditAsATestThatHasEnded(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	answers := make(chan int, 2)
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(<-answers) }))
+	defer receiver.Close()
+	id := r.must(http.StatusCreated, http.MethodPost, "/subscriptions", map[string]any{"name": "s", "endpointUrl": receiver.URL}).str("id")
+	r.deliver(id, "e1", webhook.Delivered)
+	answers <- http.StatusOK
+	answers <- http.StatusServiceUnavailable
+	good := r.must(http.StatusOK, http.MethodPost, "/subscriptions/"+id+"/test", nil)
+	bad := r.must(http.StatusOK, http.MethodPost, "/subscriptions/"+id+"/test", nil)
+	if good.body["recorded"] != true || bad.str("status") != string(webhook.Pending) || bad.body["recorded"] != true {
+		t.Fatalf("answered %s, %s", good.text, bad.text)
+	}
+	r.recorded(2)
+	tests := r.must(http.StatusOK, http.MethodGet, "/deliveries?trigger=test&include=attempts", nil).items()
+	if len(tests) != 2 {
+		t.Fatalf("tests in the audit: %v", tests)
+	}
+	for _, want := range []struct {
+		of     answer
+		status webhook.Status
+		code   float64
+	}{{good, webhook.Delivered, 200}, {bad, webhook.DeadLetter, 503}} {
+		got := r.must(http.StatusOK, http.MethodGet, "/deliveries/"+want.of.str("deliveryId"), nil)
+		attempts := got.body["attempts"].([]any)
+		if got.str("status") != string(want.status) || got.str("trigger") != "test" || got.str("eventId") != want.of.str("eventId") || got.body["nextAttemptAt"] != nil || len(attempts) != 1 {
+			t.Fatalf("want %v, got %s", want.status, got.text)
+		}
+		if a := attempts[0].(map[string]any); a["trigger"] != "test" || a["statusCode"] != want.code || a["number"] != 1.0 || a["requestBytes"] == 0.0 {
+			t.Errorf("attempt %v", a)
+		}
+		if again := r.call(http.MethodPost, "/deliveries/"+want.of.str("deliveryId")+"/redeliver", nil); again.code() != "delivery_is_test" {
+			t.Errorf("delivered again: %s", again.text)
+		}
+	}
+	if counts := r.must(http.StatusOK, http.MethodGet, "/deliveries/count?trigger=event", nil); counts.body["counts"].(map[string]any)["DEAD_LETTER"] != 0.0 {
+		t.Errorf("without tests: %s", counts.text)
+	}
+	r.must(http.StatusNotFound, http.MethodGet, "/events/"+good.str("eventId"), nil)
+}
+
+func TestATestThatKafkaIsNotToldOfSaysSo(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	receiver := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer receiver.Close()
+	id := r.must(http.StatusCreated, http.MethodPost, "/subscriptions", map[string]any{"name": "s", "endpointUrl": receiver.URL}).str("id")
+	client := r.service.client.Swap(nil)
+	defer r.service.client.Store(client)
+	got := r.must(http.StatusOK, http.MethodPost, "/subscriptions/"+id+"/test", nil)
+	if got.str("status") != "DELIVERED" || got.body["recorded"] != false {
+		t.Errorf("got %s", got.text)
 	}
 }
 

@@ -89,6 +89,7 @@ type DeliveryAudit interface {
 	Delivery(ctx context.Context, tenant string, id uuid.UUID) (store.Delivery, error)
 	Deliveries(ctx context.Context, tenant string, f store.DeliveryFilter, p store.Page) (items []store.Delivery, next string, err error)
 	CountDeliveries(ctx context.Context, tenant string, f store.DeliveryFilter) (map[webhook.Status]int64, error)
+	CountDeliveriesUpTo(ctx context.Context, tenant string, f store.DeliveryFilter, most int64) (map[webhook.Status]int64, error)
 	DeliveriesByID(ctx context.Context, tenant string, ids ...uuid.UUID) (map[uuid.UUID]store.Delivery, error)
 }
 
@@ -99,6 +100,7 @@ type EventLog interface {
 	CountEvents(ctx context.Context, tenant string, f store.EventFilter) (int64, error)
 	EventAt(ctx context.Context, tenant string, at webhook.Position) (webhook.Event, error)
 	Copies(ctx context.Context, tenant, id string) ([]webhook.Event, error)
+	Matched(ctx context.Context, tenant string, ids ...string) (map[string]bool, error)
 }
 
 // ReplayKeeper keeps replays as people see and steer them.

@@ -130,9 +130,17 @@ func (a *app) listOf(use, short, path string, params []param, cols ...string) *c
 // fill puts arguments into a path.
 func fill(path string, args []string) string {
 	for _, arg := range args {
-		path = strings.Replace(path, "%s", url.PathEscape(arg), 1)
+		path = strings.Replace(path, "%s", segment(arg), 1)
 	}
 	return path
+}
+
+// segment writes an argument as one segment of a path, also where it looks like a way through it.
+func segment(arg string) string {
+	if arg == "." || arg == ".." {
+		return strings.ReplaceAll(arg, ".", "%2E")
+	}
+	return url.PathEscape(arg)
 }
 
 // ask is a client and what the flags ask for.
@@ -195,6 +203,7 @@ var (
 	byEventType    = param{"event-type", "eventType", "type of the event"}
 	byFrom         = param{"from", "from", "not before: a time, or how long ago, such as 2h"}
 	byTo           = param{"to", "to", "before: a time, or how long ago"}
+	byTrigger      = param{"trigger", "trigger", "event, manual, replay or test"}
 )
 
 func addParams(cmd *cobra.Command, params []param) (query func() (url.Values, error)) {

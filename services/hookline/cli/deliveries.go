@@ -2,15 +2,18 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
-	"strconv"
-	"strings"
+	"regexp"
 
 	"github.com/spf13/cobra"
+
+	"github.com/hookline/hookline/pkg/httpapi"
 )
 
-var deliveryFilters = []param{byStatus, bySubscription, byEvent, byEventType, byFrom, byTo}
+var deliveryFilters = []param{byStatus, bySubscription, byEvent, byEventType, byTrigger, byFrom, byTo}
 
 func (a *app) deliveries() *cobra.Command {
 	return group("deliveries", "What became of every event",
@@ -28,7 +31,7 @@ func (a *app) redeliver() *cobra.Command {
 		Long: "Sends each delivery again. For all of a time, a status or a subscription use 'hookline replays create', which counts first.",
 		RunE: func(cmd *cobra.Command, ids []string) error {
 			for _, id := range ids {
-				if err := a.send(cmd, post, "/deliveries/"+url.PathEscape(id)+"/redeliver", nil); err != nil {
+				if err := a.send(cmd, post, fill("/deliveries/%s/redeliver", []string{id}), nil); err != nil {
 					return fmt.Errorf("redeliver %s: %w", id, err)
 				}
 			}
@@ -38,10 +41,28 @@ func (a *app) redeliver() *cobra.Command {
 }
 
 func (a *app) events() *cobra.Command {
-	return group("events", "What was published",
-		a.call("get ID", "Show an event", get, "/events/%s"),
-		a.publish(),
-	)
+	list := a.list("List events, newest first", "/events", []param{byEventType, byFrom, byTo, {"unmatched", "unmatched", "only those that nobody wanted"}},
+		"ID id", "TYPE eventType", "RECORDED recordedAt", "PARTITION source.partition", "OFFSET source.offset")
+	list.Flags().Lookup("unmatched").NoOptDefVal = "true"
+	return group("events", "What was published", list, a.getEvent(), a.publish())
+}
+
+// getEvent asks by the query: an id is any text, and there are some that no path can hold.
+func (a *app) getEvent() *cobra.Command {
+	return &cobra.Command{Use: "get ID", Short: "Show an event", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+		c, err := a.connect()
+		if err != nil {
+			return err
+		}
+		found, err := c.items(cmd.Context(), Path+"/events", url.Values{"id": args, "include": {"data"}}, 1)
+		if err == nil && len(found) == 0 {
+			err = &Refused{httpapi.Problem{Status: http.StatusNotFound, Code: "not_found", Detail: "there is no event of this id"}}
+		}
+		if err != nil {
+			return err
+		}
+		return a.print().value(found[0])
+	}}
 }
 
 func (a *app) publish() *cobra.Command {
@@ -88,28 +109,21 @@ func (a *app) event(file string, args []string) (json.RawMessage, error) {
 }
 
 func (a *app) why() *cobra.Command {
-	cmd := &cobra.Command{
+	return &cobra.Command{
 		Use: "why EVENT", Short: "Say for every subscription why an event went to it, or did not", Args: cobra.ExactArgs(1),
-		Long: "The event is named by its id, or by its place on the events topic as PARTITION:OFFSET, which also explains a record that was rejected.",
+		Long: "The event is named by its id, or by its place on the events topic as PARTITION:OFFSET or TOPIC:PARTITION:OFFSET, which also explains a record that was rejected.",
 		Example: `  hookline why 0198c0f2-8d5e-7c1a-b7f0-1d2e3f4a5b6c
   hookline why 3:1207`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if partition, offset, ok := place(args[0]); ok {
-				return a.send(cmd, get, fmt.Sprintf("/events/explain?partition=%d&offset=%d", partition, offset), nil)
+			// What reads like a place may be an id.
+			err := a.send(cmd, get, "/explain?"+url.Values{"eventId": args}.Encode(), nil)
+			var refused *Refused
+			if errors.As(err, &refused) && refused.Status == http.StatusNotFound && place.MatchString(args[0]) {
+				return a.send(cmd, get, "/explain?"+url.Values{"at": args}.Encode(), nil)
 			}
-			return a.send(cmd, get, "/events/"+url.PathEscape(args[0])+"/explain", nil)
+			return err
 		},
 	}
-	return cmd
 }
 
-// place reads PARTITION:OFFSET.
-func place(text string) (partition int32, offset int64, ok bool) {
-	first, second, found := strings.Cut(text, ":")
-	p, err := strconv.ParseInt(first, 10, 32)
-	if !found || err != nil {
-		return 0, 0, false
-	}
-	offset, err = strconv.ParseInt(second, 10, 64)
-	return int32(p), offset, err == nil
-}
+var place = regexp.MustCompile(`^([A-Za-z0-9._-]+:)?[0-9]+:[0-9]+$`)

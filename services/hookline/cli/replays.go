@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/url"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -105,11 +104,7 @@ type replay struct {
 
 // question asks whether what was counted is to be sent.
 func (r replay) question() string {
-	atLeast := ""
-	if r.Complete != nil && !*r.Complete {
-		atLeast = "at least "
-	}
-	return fmt.Sprintf("This sends %s%d deliveries. Start?", atLeast, r.Matched)
+	return fmt.Sprintf("This sends %s deliveries. Start?", number(r.Matched, r.Complete != nil && !*r.Complete))
 }
 
 func (r replay) String() string {
@@ -168,7 +163,7 @@ func (a *app) watchReplay() *cobra.Command {
 // watch prints a line a second until the replay has ended. Interrupting it does not stop the replay.
 func (a *app) watch(ctx context.Context, c Client, id string) error {
 	for {
-		answer, err := c.call(ctx, get, Path+"/replays/"+url.PathEscape(id), nil)
+		answer, err := c.call(ctx, get, Path+"/replays/"+segment(id), nil)
 		if err != nil {
 			return err
 		}

@@ -18,14 +18,15 @@ func (a *app) retries() *cobra.Command {
 			"ID id", "REASON reason", "TYPE eventType", "EVENT eventId", "SUBSCRIPTION subscriptionId", "ATTEMPTS attemptCount", "LAST lastStatusCode", "NEXT nextAttemptAt"),
 		a.count("Count what waits, by subscription, reason and due time", "/retries/count", retryFilters),
 		a.call("show ID", "Show a delivery that waits, with its attempts", get, "/deliveries/%s"),
-		a.commandRetries("now", "Make the next attempt now", "This makes the next attempt of %d deliveries now. Go on?"),
-		a.commandRetries("cancel", "Cancel deliveries that wait", "This cancels %d deliveries. Go on?"),
+		a.commandRetries("now", "Make the next attempt now", "This makes the next attempt of %s deliveries now. Go on?"),
+		a.commandRetries("cancel", "Cancel deliveries that wait", "This cancels %s deliveries. Go on?"),
 	)
 }
 
 // asked is the answer to a command about retries.
 type asked struct {
 	Count      int64   `json:"count"`
+	AtLeast    bool    `json:"atLeast"`
 	NextCursor *string `json:"nextCursor"`
 }
 
@@ -74,7 +75,7 @@ func (a *app) countFirst(cmd *cobra.Command, path string, body map[string]any, q
 	if err := c.Call(cmd.Context(), post, Path+path, body, &counted); err != nil {
 		return err
 	}
-	return a.confirm(fmt.Sprintf(question, counted.Count))
+	return a.confirm(fmt.Sprintf(question, number(counted.Count, counted.AtLeast)))
 }
 
 // untilEnd repeats a request as long as its answer says that there is more.
@@ -94,4 +95,12 @@ func (a *app) untilEnd(cmd *cobra.Command, path string, body map[string]any) err
 		}
 		body["cursor"] = *part.NextCursor
 	}
+}
+
+// number is a count as a question says it.
+func number(n int64, atLeast bool) string {
+	if atLeast {
+		return fmt.Sprintf("at least %d", n)
+	}
+	return fmt.Sprint(n)
 }

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"errors"
-	"net/url"
 
 	"github.com/spf13/cobra"
 )
@@ -59,7 +58,7 @@ func (a *app) updateSource() *cobra.Command {
 			if len(body) == 0 {
 				return errors.New("nothing is given: use flags")
 			}
-			return a.send(cmd, patch, "/sources/"+url.PathEscape(args[0]), body)
+			return a.send(cmd, patch, "/sources/"+segment(args[0]), body)
 		}}
 	cmd.Flags().StringVar(&file, "spec", "", "another specification, in JSON or YAML, from a file or -")
 	cmd.Flags().StringVar(&name, "name", "", "another name")
@@ -73,7 +72,7 @@ func (a *app) rotateSource() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			body := given(map[string]string{"secretValue": secret, "overlap": overlap})
 			body["force"] = force
-			return a.send(cmd, post, "/sources/"+url.PathEscape(args[0])+"/rotate", body)
+			return a.send(cmd, post, "/sources/"+segment(args[0])+"/rotate", body)
 		}}
 	cmd.Flags().StringVar(&secret, "secret-value", "", "the new value; left out, one is made and shown")
 	cmd.Flags().StringVar(&overlap, "overlap", "", "how long the previous value is accepted too: 0s to 168h (default 24h)")
@@ -89,7 +88,7 @@ func (a *app) replaySource() *cobra.Command {
 			if request != "" {
 				body["requestId"] = request
 			}
-			return a.send(cmd, post, "/sources/"+url.PathEscape(args[0])+"/requests/replay", body)
+			return a.send(cmd, post, "/sources/"+segment(args[0])+"/requests/replay", body)
 		}}
 	cmd.Flags().StringVar(&request, "request", "", "only this one")
 	return cmd

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"errors"
-	"net/url"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -92,7 +91,7 @@ func (a *app) updateSubscription() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.send(cmd, patch, "/subscriptions/"+url.PathEscape(args[0]), body)
+			return a.send(cmd, patch, "/subscriptions/"+segment(args[0]), body)
 		},
 	}
 	f.add(cmd)
@@ -103,7 +102,7 @@ func (a *app) updateSubscription() *cobra.Command {
 func (a *app) withReason(use, short, verb string) *cobra.Command {
 	reason := ""
 	cmd := &cobra.Command{Use: use, Short: short, Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
-		return a.send(cmd, post, "/subscriptions/"+url.PathEscape(args[0])+"/"+verb, map[string]string{"reason": reason})
+		return a.send(cmd, post, "/subscriptions/"+segment(args[0])+"/"+verb, map[string]string{"reason": reason})
 	}}
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for those who look at it later")
 	return cmd
@@ -111,7 +110,7 @@ func (a *app) withReason(use, short, verb string) *cobra.Command {
 
 func (a *app) statusOnly(use, short, status string) *cobra.Command {
 	return &cobra.Command{Use: use, Short: short, Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
-		return a.send(cmd, patch, "/subscriptions/"+url.PathEscape(args[0]), map[string]string{"status": status})
+		return a.send(cmd, patch, "/subscriptions/"+segment(args[0]), map[string]string{"status": status})
 	}}
 }
 
@@ -119,7 +118,7 @@ func (a *app) testSubscription() *cobra.Command {
 	eventType := ""
 	cmd := &cobra.Command{Use: "test ID", Short: "Send one sample event now, and show what was sent and answered", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.send(cmd, post, "/subscriptions/"+url.PathEscape(args[0])+"/test", map[string]string{"eventType": eventType})
+			return a.send(cmd, post, "/subscriptions/"+segment(args[0])+"/test", map[string]string{"eventType": eventType})
 		}}
 	cmd.Flags().StringVar(&eventType, "event-type", "", "which sample")
 	return cmd
@@ -177,7 +176,7 @@ func (a *app) rotateSecret() *cobra.Command {
 			if overlap != "" {
 				body["overlap"] = overlap
 			}
-			return a.send(cmd, post, "/secrets/"+url.PathEscape(args[0])+"/rotate", body)
+			return a.send(cmd, post, "/secrets/"+segment(args[0])+"/rotate", body)
 		}}
 	cmd.Flags().StringVar(&overlap, "overlap", "", "how long the previous value goes on signing: 0s to 168h (default 24h)")
 	cmd.Flags().BoolVar(&force, "force", false, "also while the last rotation is not over")
