@@ -45,29 +45,24 @@ var userAgent = []string{"Hookline/1.0"}
 // Post makes one request and reads the response. It follows no redirect and repeats nothing by itself: the request has no
 // GetBody, without which net/http sends a POST once. It blocks until the body is read, the timeout is over or ctx ends.
 func Post(ctx context.Context, transport http.RoundTripper, q Request) (answer Response) {
-	ctx, cancel := context.WithTimeout(ctx, q.Timeout)
+	limited, cancel := context.WithTimeout(ctx, q.Timeout)
 	defer cancel()
 	if _, given := q.Header["User-Agent"]; !given {
 		q.Header["User-Agent"] = userAgent
 	}
-	took := new(phases)
+	took := &timed{Context: limited}
 	answer.Started = time.Now()
 	defer func() {
 		answer.Duration = time.Since(answer.Started)
-		answer.Phases = took.read()
+		answer.Phases = took.phases.read()
 	}()
-	r := (&http.Request{
-		Method: http.MethodPost, URL: q.URL, Host: q.URL.Host, Header: q.Header,
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Body: io.NopCloser(bytes.NewReader(q.Body)), ContentLength: int64(len(q.Body)),
-	}).WithContext(context.WithValue(ctx, phasesKey{}, took))
-	response, err := transport.RoundTrip(r)
+	response, err := transport.RoundTrip(q.with(took))
 	if err != nil {
 		answer.Err = Classify(err)
 		return answer
 	}
 	defer response.Body.Close()
-	took.note(phaseFirstByte, time.Since(answer.Started))
+	took.phases.note(phaseFirstByte, time.Since(answer.Started))
 	answer.Body, answer.Read, err = readBody(response.Body, q.Keep)
 	if err != nil {
 		// The status line came, but the exchange did not end within the deadline, or broke off.
@@ -76,6 +71,16 @@ func Post(ctx context.Context, transport http.RoundTripper, q Request) (answer R
 	}
 	answer.StatusCode, answer.Header = response.StatusCode, response.Header
 	return answer
+}
+
+// blank is what all requests begin as.
+var blank = &http.Request{Method: http.MethodPost, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
+
+func (q *Request) with(ctx context.Context) *http.Request {
+	r := blank.WithContext(ctx)
+	r.URL, r.Host, r.Header = q.URL, q.URL.Host, q.Header
+	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(q.Body)), int64(len(q.Body))
+	return r
 }
 
 var buffers = sync.Pool{New: func() any { return new([MaxResponse]byte) }}
@@ -98,7 +103,20 @@ func readBody(body io.Reader, keep int) (kept []byte, read int, err error) {
 	return bytes.Clone(buffer[:min(read, keep)]), read, err
 }
 
+// timed is the context of one request, which finds its phases.
+type timed struct {
+	context.Context
+	phases phases
+}
+
 type phasesKey struct{}
+
+func (t *timed) Value(key any) any {
+	if key == (phasesKey{}) {
+		return &t.phases
+	}
+	return t.Context.Value(key)
+}
 
 type phase int
 

@@ -112,13 +112,13 @@ func (ss *session) exchange(it *item, terms *resolved, request profile.Request) 
 	ctx, span := telemetry.StartProducer(ss.work, ss.deps.Tracer, "deliver", made.Event.Trace)
 	defer span.End()
 	a := newAttempt(&made, it.try)
-	a.TraceParent = dress(ctx, request.Header, terms.contract)
+	if span.SpanContext().IsValid() {
+		a.TraceParent = dress(ctx, request.Header, terms.contract)
+	}
 
-	ss.deps.Metrics.Inflight.Add(ctx, 1)
 	got := egress.Post(ctx, ss.deps.Transport, egress.Request{
 		URL: terms.endpoint, Header: request.Header, Body: request.Body, Timeout: terms.contract.Timeout(), Keep: ss.cfg.ResponseBytes,
 	})
-	ss.deps.Metrics.Inflight.Add(ctx, -1)
 	if got.Err == webhook.ErrorCut {
 		if ss.work.Err() != nil {
 			return step{abandoned: true}

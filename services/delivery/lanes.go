@@ -130,6 +130,13 @@ func (l *lanes) own(part float64) {
 	}
 }
 
+// underway is how many slots are taken.
+func (l *lanes) underway() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.running
+}
+
 // sweep takes what would wait too long from the queues, looks again at lanes that were waiting, and forgets lanes that
 // nobody uses.
 func (l *lanes) sweep(now time.Time) []putBack {

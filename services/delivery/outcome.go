@@ -1,7 +1,6 @@
 package delivery
 
 import (
-	"context"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -62,7 +61,7 @@ func (ss *session) reject(it *item, r *kgo.Record, cause error) {
 
 // records are what Kafka must acknowledge before the item is finished.
 func (ss *session) records(d *webhook.Delivery, next step) []*kgo.Record {
-	var records []*kgo.Record
+	records := make([]*kgo.Record, 0, 2)
 	if a := next.attempt; a != nil {
 		records = append(records, &kgo.Record{Topic: ss.topics.Attempts, Key: []byte(a.SubscriptionID), Value: wire.EncodeAttempt(a)})
 	}
@@ -75,8 +74,10 @@ func (ss *session) records(d *webhook.Delivery, next step) []*kgo.Record {
 	if next.dead != nil {
 		records = append(records, &kgo.Record{Topic: ss.topics.DeadLetters, Key: []byte(d.SubscriptionID), Value: wire.EncodeDeadLetter(next.dead)})
 	}
-	for _, r := range records {
-		telemetry.SetRecordTrace(r, d.Event.Trace)
+	if d.Event.Trace.Parent != "" {
+		for _, r := range records {
+			telemetry.SetRecordTrace(r, d.Event.Trace)
+		}
 	}
 	return records
 }
@@ -87,7 +88,7 @@ func (ss *session) write(records []*kgo.Record, done func()) {
 	var waiting atomic.Int32
 	waiting.Store(int32(len(records)))
 	for _, r := range records {
-		ss.producer.Produce(context.WithoutCancel(ss.work), r, func(r *kgo.Record, err error) {
+		ss.producer.Produce(ss.lasting, r, func(r *kgo.Record, err error) {
 			if err != nil {
 				ss.fail(err)
 				return

@@ -36,6 +36,8 @@ type session struct {
 	lanes    *lanes
 	// work outlives the stop signal by the drain timeout: attempts and outcomes under way use it.
 	work context.Context
+	// lasting has no end: a record that was given to the producer must not be given up.
+	lasting context.Context
 	// fail ends the session: the producer cannot go on.
 	fail context.CancelCauseFunc
 	// room wakes the polling goroutine when a full partition has room again.
@@ -74,7 +76,7 @@ func (s *Service) session(ctx context.Context) error {
 	running, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	ss := &session{
-		Service: s, topics: s.deps.Kafka.Topics, work: work, fail: fail,
+		Service: s, topics: s.deps.Kafka.Topics, work: work, lasting: context.WithoutCancel(ctx), fail: fail,
 		room: make(chan struct{}, 1), hands: make(chan *item), over: make(chan struct{}), partitions: map[int32]*partition{},
 	}
 	defer close(ss.over)
@@ -307,6 +309,8 @@ func (ss *session) hasRoom() {
 func (ss *session) measure(ctx context.Context) {
 	ticker := time.NewTicker(measureInterval)
 	defer ticker.Stop()
+	inflight := int64(0)
+	defer func() { ss.deps.Metrics.Inflight.Add(ctx, -inflight) }()
 	for last := time.Now(); ; {
 		select {
 		case <-ctx.Done():
@@ -320,6 +324,9 @@ func (ss *session) measure(ctx context.Context) {
 				lag += p.lag()
 			}
 			ss.deps.Metrics.ConsumerLag.Record(ctx, lag, groupLabel)
+			under := int64(ss.lanes.underway())
+			ss.deps.Metrics.Inflight.Add(ctx, under-inflight)
+			inflight = under
 			for _, back := range ss.lanes.sweep(now) {
 				ss.putBack(back)
 			}

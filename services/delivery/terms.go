@@ -3,6 +3,7 @@ package delivery
 import (
 	"fmt"
 	"net/url"
+	"sync/atomic"
 	"time"
 
 	"github.com/hookline/hookline/pkg/profile"
@@ -20,6 +21,13 @@ type resolved struct {
 	contract *profile.Contract
 	endpoint *url.URL
 	opened   map[int][]byte // by version number
+	live     atomic.Pointer[liveKeys]
+}
+
+// liveKeys are the values that sign until a moment; the zero time is for ever.
+type liveKeys struct {
+	values [][]byte
+	until  time.Time
 }
 
 // stamp names a version of a profile.
@@ -30,14 +38,21 @@ type stamp struct {
 
 // keys are the secret's values that sign at a moment, newest first.
 func (t *resolved) keys(now time.Time) ([][]byte, error) {
-	var keys [][]byte
-	for _, v := range t.secret.Live(now) {
-		keys = append(keys, t.opened[v.Number])
+	if l := t.live.Load(); l != nil && (l.until.IsZero() || now.Before(l.until)) {
+		return l.values, nil
 	}
-	if len(keys) == 0 {
+	var l liveKeys
+	for _, v := range t.secret.Live(now) {
+		l.values = append(l.values, t.opened[v.Number])
+		if !v.ExpiresAt.IsZero() && (l.until.IsZero() || v.ExpiresAt.Before(l.until)) {
+			l.until = v.ExpiresAt
+		}
+	}
+	if len(l.values) == 0 {
 		return nil, fmt.Errorf("secret %s has no live version", t.secret.ID)
 	}
-	return keys, nil
+	t.live.Store(&l)
+	return l.values, nil
 }
 
 // resolve finds the contract, the endpoint and the keys of an attempt. A delivery made under another profile than the
