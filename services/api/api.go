@@ -62,7 +62,7 @@ func (c Config) Validate() error {
 	return errors.Join(problems...)
 }
 
-// Deps are the parts. All but Listener and Mounted are needed.
+// Deps are the parts. All but Waiting, Listener and Mounted are needed.
 type Deps struct {
 	Log     *slog.Logger
 	Metrics *telemetry.Metrics
@@ -74,6 +74,8 @@ type Deps struct {
 	Ring     *seal.Ring
 	Profiles Profiles
 	Endpoint EndpointChecker
+	// Waiting tells under which retry a delivery waits. Without it, or where it cannot be asked, that is not told.
+	Waiting Waiting
 	// Listener is served instead of one on Config.Addr.
 	Listener net.Listener
 	// Mounted says that the caller serves [Service.Handler] itself: Run listens nowhere, and still relays and drains.

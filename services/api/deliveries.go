@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -36,6 +37,7 @@ type listedDeliveryView struct {
 
 type deliveryDetailView struct {
 	DeliveryView
+	WaitView
 	Tenant         string        `json:"tenant"`
 	Profile        string        `json:"profile"`
 	ProfileVersion int           `json:"profileVersion"`
@@ -207,8 +209,19 @@ func (s *Service) detail(ctx context.Context, row *store.Delivery) (*deliveryOut
 	if err != nil {
 		return nil, err
 	}
+	var sub *webhook.Subscription
+	if row.Status == webhook.Pending {
+		found, err := s.deps.Store.Subscription(ctx, row.Tenant, row.SubscriptionID)
+		switch {
+		case err == nil:
+			sub = &found
+		case !errors.Is(err, store.ErrNotFound):
+			return nil, err
+		}
+	}
+	wait := waitOf(row, sub, s.waiting(ctx, *row)[row.ID])
 	return &deliveryOutput{Body: deliveryDetailView{
-		DeliveryView: viewDelivery(row), Tenant: row.Tenant, Profile: row.Profile, ProfileVersion: int(row.ProfileVersion),
+		DeliveryView: viewDelivery(row), WaitView: wait, Tenant: row.Tenant, Profile: row.Profile, ProfileVersion: int(row.ProfileVersion),
 		Generation: int(row.Generation), LastError: orNull(string(row.LastError)),
 		Attempts: viewAttempts(attempts[row.ID]),
 	}}, nil

@@ -3,7 +3,9 @@ package api
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -76,8 +78,8 @@ type explainedSubView struct {
 
 type explainedDelView struct {
 	DeliveryView
+	WaitView
 	Generation int           `json:"generation"`
-	WaitsFor   *string       `json:"waitsFor" doc:"While PENDING, in one sentence."`
 	Attempts   []AttemptView `json:"attempts"`
 }
 
@@ -293,6 +295,7 @@ func (s *Service) explain(ctx context.Context, e *webhook.Event, recorded bool, 
 type deliveriesOfEvent struct {
 	rows     map[uuid.UUID]store.Delivery
 	attempts map[uuid.UUID][]webhook.Attempt
+	waiting  map[uuid.UUID]waitingTrip
 }
 
 // deliveriesOf finds the deliveries to these subscriptions, and some of those to others where all is set.
@@ -322,7 +325,10 @@ func (s *Service) deliveriesOf(ctx context.Context, e *webhook.Event, subs []web
 		ids = append(ids, id)
 	}
 	attempts, err := s.deps.Store.Attempts(ctx, e.Tenant, ids...)
-	return &deliveriesOfEvent{rows: rows, attempts: attempts}, err
+	if err != nil {
+		return nil, err
+	}
+	return &deliveriesOfEvent{rows: rows, attempts: attempts, waiting: s.waiting(ctx, slices.Collect(maps.Values(rows))...)}, nil
 }
 
 func (d *deliveriesOfEvent) view(id uuid.UUID, sub *webhook.Subscription) *explainedDelView {
@@ -330,24 +336,8 @@ func (d *deliveriesOfEvent) view(id uuid.UUID, sub *webhook.Subscription) *expla
 	if !ok {
 		return nil
 	}
-	return &explainedDelView{
-		DeliveryView: viewDelivery(&row), Generation: int(row.Generation),
-		WaitsFor: orNull(waitsFor(&row, sub)), Attempts: viewAttempts(d.attempts[id]),
-	}
-}
-
-// waitsFor says what a pending delivery waits for, as far as the audit knows: that it was put back without an attempt is not in it.
-func waitsFor(row *store.Delivery, sub *webhook.Subscription) string {
-	switch {
-	case row.Status != webhook.Pending:
-		return ""
-	case sub != nil && sub.Status == webhook.SubscriptionPaused:
-		return "the subscription is paused: the delivery is put back without an attempt until it is enabled"
-	case row.NextAttemptAt.After(time.Now()):
-		return "its next attempt is due at " + row.NextAttemptAt.UTC().Format(time.RFC3339)
-	default:
-		return "a worker: it is in the queue, or the endpoint's rate, concurrency or circuit breaker holds it back"
-	}
+	wait := waitOf(&row, sub, d.waiting[id])
+	return &explainedDelView{DeliveryView: viewDelivery(&row), WaitView: wait, Generation: int(row.Generation), Attempts: viewAttempts(d.attempts[id])}
 }
 
 func explainSubscription(e *webhook.Event, sub *webhook.Subscription, delivery *explainedDelView) explainedSubView {

@@ -34,7 +34,7 @@ func (s *Service) redeliver(ctx context.Context, who caller, in *IDInput) (*deli
 		return nil, err
 	}
 	again := nextGeneration(&row, event)
-	if _, err := s.produce(ctx, retryRecord(s.deps.Kafka.Topics.Retries, again)); err != nil {
+	if _, err := s.produce(ctx, retryRecord(s.deps.Kafka.Topics.Retries, again, webhook.ReasonManual)); err != nil {
 		s.log.WarnContext(ctx, "redelivery is not accepted", "delivery", row.ID, "error", err)
 		return nil, unavailable("kafka_unavailable", "Kafka did not acknowledge the redelivery; ask again")
 	}
@@ -53,11 +53,8 @@ func nextGeneration(row *store.Delivery, event webhook.Event) *webhook.Delivery 
 	}
 }
 
-func retryRecord(name string, d *webhook.Delivery) *kgo.Record {
-	record := &kgo.Record{
-		Topic: name, Key: []byte(d.Key().String()),
-		Value: wire.EncodeRetry(&webhook.Retry{Delivery: *d, Reason: webhook.ReasonManual}),
-	}
+func retryRecord(name string, d *webhook.Delivery, reason webhook.Reason) *kgo.Record {
+	record := &kgo.Record{Topic: name, Key: []byte(d.Key().String()), Value: wire.EncodeRetry(&webhook.Retry{Delivery: *d, Reason: reason})}
 	telemetry.SetRecordTrace(record, d.Event.Trace)
 	return record
 }

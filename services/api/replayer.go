@@ -208,7 +208,7 @@ func (p *passage) deliver(work context.Context, sub *webhook.Subscription, event
 		if contract, ok := p.deps.Profiles.Get(sub.Profile); ok {
 			d.ProfileVersion = contract.Version
 		}
-		records = append(records, retryRecord(p.deps.Kafka.Topics.Retries, d))
+		records = append(records, retryRecord(p.deps.Kafka.Topics.Retries, d, webhook.ReasonManual))
 	}
 	if len(records) == 0 {
 		return nil

@@ -94,7 +94,19 @@ type schedulerConfig struct {
 }
 
 func assembleScheduler(_ context.Context, p *process, cfg *schedulerConfig) (runner, error) {
-	index, err := retryqueue.Open(cfg.Redis.URL, retryqueue.Options{Prefix: p.cfg.Kafka.TopicPrefix, Embedded: p.embeddedRedis})
+	index, err := p.openIndex(cfg.Redis)
+	if err != nil {
+		return nil, err
+	}
+	return scheduler.New(cfg.Scheduler, scheduler.Deps{
+		Log: p.log, Metrics: p.telemetry.Metrics, Health: p.health, Kafka: p.kafka,
+		Index: index, LongestDelay: cfg.Profiles.catalog().LongestDelay(),
+	})
+}
+
+// openIndex makes no connection before one is needed.
+func (p *process) openIndex(cfg redisConfig) (*retryqueue.Index, error) {
+	index, err := retryqueue.Open(cfg.URL, retryqueue.Options{Prefix: p.cfg.Kafka.TopicPrefix, Embedded: p.embeddedRedis})
 	if err != nil {
 		return nil, fmt.Errorf("HOOKLINE_REDIS_URL: %w", err)
 	}
@@ -102,10 +114,7 @@ func assembleScheduler(_ context.Context, p *process, cfg *schedulerConfig) (run
 		// Its connections end with the process in any case.
 		_ = index.Close()
 	})
-	return scheduler.New(cfg.Scheduler, scheduler.Deps{
-		Log: p.log, Metrics: p.telemetry.Metrics, Health: p.health, Kafka: p.kafka,
-		Index: index, LongestDelay: cfg.Profiles.catalog().LongestDelay(),
-	})
+	return index, nil
 }
 
 type recorderConfig struct {
@@ -130,6 +139,7 @@ type apiConfig struct {
 	Process  processConfig
 	API      api.Config
 	Database databaseConfig
+	Redis    redisConfig // only to tell why deliveries wait
 	Egress   egress.Config
 	Keys     keysConfig
 	Profiles profilesConfig
@@ -144,9 +154,13 @@ func assembleAPI(ctx context.Context, p *process, cfg *apiConfig) (runner, error
 	if err != nil {
 		return nil, err
 	}
+	index, err := p.openIndex(cfg.Redis)
+	if err != nil {
+		return nil, err
+	}
 	s, err := api.New(cfg.API, api.Deps{
 		Log: p.log, Metrics: p.telemetry.Metrics, Tracer: p.telemetry.Tracer, Health: p.health, Kafka: p.kafka,
-		Store: db, Ring: cfg.Keys.ring(), Profiles: cfg.Profiles.catalog(), Endpoint: guard, Mounted: p.mux != nil,
+		Store: db, Ring: cfg.Keys.ring(), Profiles: cfg.Profiles.catalog(), Endpoint: guard, Waiting: index, Mounted: p.mux != nil,
 	})
 	if err != nil {
 		return nil, err

@@ -225,7 +225,7 @@ func (w *world) openServices() {
 		"api": func() service {
 			control := must(api.New(
 				api.Config{Addr: "127.0.0.1:0", BootstrapKey: apiKey, DrainTimeout: time.Second, OutboxPoll: time.Minute},
-				api.Deps{Log: w.log, Metrics: w.metrics, Tracer: tracer, Health: state, Kafka: w.cluster, Store: w.store, Ring: w.keys, Profiles: w.profiles, Endpoint: w.guard, Mounted: true}))
+				api.Deps{Log: w.log, Metrics: w.metrics, Tracer: tracer, Health: state, Kafka: w.cluster, Store: w.store, Ring: w.keys, Profiles: w.profiles, Endpoint: w.guard, Waiting: index, Mounted: true}))
 			w.api = control.Handler()
 			return control
 		},

@@ -48,7 +48,7 @@ capabilities:
   "delivery"  (dict "required" (list "HOOKLINE_ENCRYPTION_KEYS") "optional" $common)
   "scheduler" (dict "required" (list) "optional" (append $common "HOOKLINE_REDIS_URL"))
   "recorder"  (dict "required" (list "HOOKLINE_DATABASE_URL") "optional" $common)
-  "api"       (dict "required" (list "HOOKLINE_DATABASE_URL" "HOOKLINE_ENCRYPTION_KEYS") "optional" (append $common "HOOKLINE_BOOTSTRAP_API_KEY"))
+  "api"       (dict "required" (list "HOOKLINE_DATABASE_URL" "HOOKLINE_ENCRYPTION_KEYS") "optional" (concat $common (list "HOOKLINE_BOOTSTRAP_API_KEY" "HOOKLINE_REDIS_URL")))
   "migrate"   (dict "required" (list "HOOKLINE_DATABASE_URL") "optional" $common) -}}
 {{- $mine := get $secrets .component -}}
 {{- range $mine.required }}
