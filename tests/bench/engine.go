@@ -21,7 +21,7 @@ func runEngine(ctx context.Context, args []string) error {
 	hookline := flags.String("hookline", "bin/hookline", "Hookline's binary")
 	out := flags.String("out", "tests/bench/results-engine.md", "where the results go; empty prints them only")
 	only := flags.String("only", "", "names of measurements, comma separated; empty runs all")
-	short := flags.Bool("short", false, "a fiftieth of the work: shows that it works, says nothing about speed")
+	scale := flags.Float64("scale", 1, "of the amounts; 0.02 shows that it works, and says nothing about speed")
 	profiles := flags.String("profile", "", "folder for CPU profiles of the workers; costs some of their speed")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -34,10 +34,7 @@ func runEngine(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	b := &engineBench{Servers: servers, hookline: *hookline, profiles: *profiles, dir: dir, scale: 1, machine: describeMachine(ctx)}
-	if *short {
-		b.scale = 0.02
-	}
+	b := &engineBench{Servers: servers, hookline: *hookline, profiles: *profiles, dir: dir, scale: *scale, machine: describeMachine(ctx)}
 	failed := b.run(ctx, *only)
 	if failed != nil {
 		failed = fmt.Errorf("%w (logs of the processes: %s)", failed, dir)
