@@ -1,6 +1,7 @@
 package egress
 
 import (
+	"context"
 	"io"
 	"net"
 	"net/http"
@@ -90,6 +91,24 @@ func TestANameIsResolvedAndEveryAddressOfItIsChecked(t *testing.T) {
 	}
 	if got := post(t, guard(t, Config{AllowHTTP: true}).Transport(), to); got.Err != webhook.ErrorBlocked {
 		t.Errorf("a name of loopback: %+v", got)
+	}
+}
+
+func TestARememberedAddressIsCheckedWheneverItIsDialled(t *testing.T) {
+	g := guard(t, Config{AllowHTTP: true})
+	asked := 0
+	g.names = newNames(func(context.Context, string) ([]netip.Addr, error) {
+		asked++
+		return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil
+	})
+	transport := g.Transport()
+	for range 3 {
+		if got := post(t, transport, "http://rebound.example/"); got.Err != webhook.ErrorBlocked {
+			t.Errorf("a name of loopback: %+v", got)
+		}
+	}
+	if asked != 1 {
+		t.Errorf("the resolver was asked %d times", asked)
 	}
 }
 

@@ -557,8 +557,12 @@ func TestAPanicEndsTheDeliveryNotTheWorker(t *testing.T) {
 		for _, a := range w.attempts() {
 			statuses[a.Outcome.Status]++
 		}
-		if statuses[webhook.Delivered] != 1 || statuses[webhook.DeadLetter] != 1 || len(w.read(w.topics.DeadLetters)) != 1 {
-			t.Errorf("statuses %v", statuses)
+		dead := w.read(w.topics.DeadLetters)
+		if statuses[webhook.Delivered] != 1 || statuses[webhook.DeadLetter] != 1 || len(dead) != 1 {
+			t.Fatalf("statuses %v, %d dead letters", statuses, len(dead))
+		}
+		if letter, err := wire.DecodeDeadLetter(dead[0].Value); err != nil || letter.Reason != webhook.ReasonInternal {
+			t.Errorf("dead letter %+v, %v", letter, err)
 		}
 	})
 }

@@ -144,7 +144,6 @@ func workerLoop(ctx context.Context, r *rig, count int) (lap, error) {
 func (r *rig) lap(ctx context.Context, group string, count int, begin func() (*process, error)) (lap, error) {
 	pids := r.pids()
 	pids["receiver"] = r.running[partEngineReceiver].pid()
-	before := measure(pids)
 	p, err := begin()
 	if err != nil {
 		return lap{}, err
@@ -152,6 +151,7 @@ func (r *rig) lap(ctx context.Context, group string, count int, begin func() (*p
 	r.running[group] = p
 	defer p.stop()
 	pids["it"] = p.pid()
+	before := measure(pids)
 	profiled := func() error { return nil }
 	if p.admin != "" {
 		profiled = r.profile(ctx, p, group)

@@ -189,10 +189,12 @@ func TestEveryBadReceiverIsRecordedAndNoneLeaves(t *testing.T) {
 
 func checkAttempts(t *testing.T, bad []misbehaviour, attempts []*webhook.Attempt) {
 	t.Helper()
+	var connected time.Duration
 	for _, a := range attempts {
 		n, err := strconv.Atoi(strings.TrimPrefix(a.SubscriptionID, "bad-"))
 		if err != nil {
-			if a.Outcome.Status != webhook.Delivered {
+			connected += a.Phases.Connect
+			if a.Outcome.Status != webhook.Delivered || a.Phases.FirstByte <= 0 || a.Phases.FirstByte > a.Duration {
 				t.Errorf("the good receiver: %+v", a)
 			}
 			continue
@@ -201,9 +203,12 @@ func checkAttempts(t *testing.T, bad []misbehaviour, attempts []*webhook.Attempt
 		if a.Error != m.class || a.StatusCode != m.status {
 			t.Errorf("a receiver that %s: error %q, status %d, want %q and %d", m.name, a.Error, a.StatusCode, m.class, m.status)
 		}
-		if len(a.Response) > 1024 || a.ResponseBytes > 16<<10 {
+		if len(a.Response) > 1024 || a.ResponseBytes > 16<<10 || m.long && len(a.Response) != 1024 {
 			t.Errorf("a receiver that %s: %d bytes kept of %d", m.name, len(a.Response), a.ResponseBytes)
 		}
+	}
+	if connected <= 0 {
+		t.Error("no attempt says how long it took to connect to the good receiver")
 	}
 }
 

@@ -93,8 +93,9 @@ type misbehaviour struct {
 	name  string
 	url   func(t *testing.T) (url string, r *receiver)
 	class webhook.ErrorClass
-	// status is what is recorded where a response came.
+	// status is what is recorded where a response came, long that it has more of a body than is kept.
 	status int
+	long   bool
 }
 
 // plain is a misbehaviour over HTTP.
@@ -120,7 +121,7 @@ func misbehaviours() []misbehaviour {
 			_, _ = io.WriteString(c, ok)
 			answer(r, c, "a", time.Second)
 		})},
-		{name: "sends a gigabyte", status: 200, url: plain(func(r *receiver, c net.Conn) {
+		{name: "sends a gigabyte", status: 200, long: true, url: plain(func(r *receiver, c net.Conn) {
 			head(c)
 			_, _ = io.WriteString(c, ok)
 			answer(r, c, strings.Repeat("a", 64<<10), 0)
