@@ -70,10 +70,11 @@ func (p *partition) finish(recordOffset int64, size int, deferred bool) (room bo
 	return p.paused && !p.fullLocked()
 }
 
-func (p *partition) held() int {
+// load is how many records are held, and how many are delivered a second.
+func (p *partition) load() (records int, perSecond float64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.records
+	return p.records, p.rate
 }
 
 // seen notes the end of the partition.

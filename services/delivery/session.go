@@ -20,10 +20,12 @@ import (
 const (
 	pollRecords     = 200
 	measureInterval = 250 * time.Millisecond
-	outcomeLinger   = 5 * time.Millisecond
+	outcomeLinger   = 10 * time.Millisecond
 	// With plenty to do, records may gather before the next poll: a fetch for every few of them costs the broker and this
-	// process more than the records.
+	// process more than the records. Plenty is what is being sent at such a rate, not what waits for slow endpoints: then a
+	// healthy one would wait for each of these pauses.
 	plenty     = 256
+	busyRate   = 1000 // a second
 	gatherTime = 5 * time.Millisecond
 )
 
@@ -153,18 +155,20 @@ func (ss *session) poll(ctx context.Context) {
 			}
 		})
 		ss.consumer.AllowRebalance()
-		if ss.held() >= plenty {
+		if ss.busy() {
 			run.Pause(ctx, gatherTime)
 		}
 	}
 }
 
-// held is how many records this worker has taken and not finished.
-func (ss *session) held() (records int) {
+// busy reports whether this worker has plenty to do.
+func (ss *session) busy() bool {
+	held, rate := 0, 0.0
 	for _, p := range ss.owned() {
-		records += p.held()
+		records, perSecond := p.load()
+		held, rate = held+records, rate+perSecond
 	}
-	return records
+	return held >= plenty && rate >= busyRate
 }
 
 // fetch waits for records, or until a paused partition has room: it must not stay paused because the others are quiet.
