@@ -39,6 +39,8 @@ type Terminal struct {
 	Out   io.Writer
 	Err   io.Writer
 	Color bool // whether Out shows colours and nobody has asked for none
+	// HTTP asks the API; nil is the default client.
+	HTTP *http.Client
 }
 
 // app is what all commands share.
@@ -87,7 +89,7 @@ func (a *app) connect() (Client, error) {
 	default:
 		return Client{}, fmt.Errorf("--output: %q is not table, json or yaml", a.format)
 	}
-	return Client{URL: strings.TrimRight(cfg.URL, "/"), Key: cfg.Key}, nil
+	return Client{URL: strings.TrimRight(cfg.URL, "/"), Key: cfg.Key, HTTP: a.HTTP}, nil
 }
 
 func (a *app) print() printer { return printer{out: a.Out, format: a.format, color: a.Color} }

@@ -2,8 +2,10 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -26,6 +28,8 @@ const (
 type Client struct {
 	URL string // of the API, without a path
 	Key string // an API key or a JWT
+	// HTTP makes the calls; nil is the default client.
+	HTTP *http.Client
 }
 
 // Refused is an answer other than 2xx.
@@ -96,7 +100,7 @@ func (c Client) open(ctx context.Context, method, path string, in any) (*http.Re
 	if in != nil {
 		request.Header.Set("Content-Type", "application/json")
 	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := cmp.Or(c.HTTP, http.DefaultClient).Do(request)
 	if err != nil {
 		return nil, err
 	}
@@ -118,6 +122,13 @@ func refusal(response *http.Response) error {
 		_ = json.Unmarshal(text, &refused.Problem)
 	}
 	return refused
+}
+
+// passes reports whether an error is one that goes by itself: nobody answers, or what answers asks to be asked again.
+func passes(err error) bool {
+	var refused *Refused
+	var broken *url.Error
+	return errors.As(err, &refused) && refused.Status == http.StatusServiceUnavailable || errors.As(err, &broken)
 }
 
 // page is a part of a list. Items are kept as the API wrote them.

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/hookline/hookline/pkg/run"
 )
 
 func (a *app) replays() *cobra.Command {
@@ -23,7 +25,7 @@ func (a *app) replays() *cobra.Command {
 
 type replayFlags struct {
 	subscription, from, to, filter string
-	types, statuses                []string
+	types, statuses, offsets       []string
 	rate                           float64
 	yes, watch                     bool
 }
@@ -46,16 +48,16 @@ func (a *app) createReplay() *cobra.Command {
 	flags.StringVar(&f.subscription, "subscription", "", "id of the subscription that gets the events")
 	flags.StringVar(&f.from, "from", "", byFrom.help)
 	flags.StringVar(&f.to, "to", "", byTo.help+" (default now)")
+	flags.StringArrayVar(&f.offsets, "offsets", nil, "only this part of the events topic, as PARTITION:FROM or PARTITION:FROM-TO, TO not included; again for more")
 	flags.StringArrayVar(&f.types, "type", nil, "only events of this type; again for more")
 	flags.StringArrayVar(&f.statuses, "status", nil, "only events whose delivery stands so, such as DEAD_LETTER, or NONE; again for more")
 	flags.StringVar(&f.filter, "filter", "", "only events that match, as JSON")
 	flags.Float64Var(&f.rate, "rate", 0, "deliveries a second (default 100)")
 	flags.BoolVarP(&f.yes, "yes", "y", false, "do not ask")
 	flags.BoolVar(&f.watch, "watch", false, "show the progress until the end")
-	for _, name := range []string{"subscription", "from"} {
-		// Cobra gives an error only for a flag that does not exist.
-		_ = cmd.MarkFlagRequired(name)
-	}
+	// Cobra gives an error only for a flag that does not exist.
+	_ = cmd.MarkFlagRequired("subscription")
+	cmd.MarkFlagsOneRequired("from", "offsets")
 	return cmd
 }
 
@@ -66,11 +68,22 @@ func (f *replayFlags) body(now time.Time) (map[string]any, error) {
 		to = "0s"
 	}
 	for name, text := range map[string]string{"from": f.from, "to": to} {
+		if text == "" {
+			continue
+		}
 		at, err := moment(text, now)
 		if err != nil {
 			return nil, fmt.Errorf("--%s: %w", name, err)
 		}
 		body[name] = at
+	}
+	for _, text := range f.offsets {
+		part, err := readOffsets(text)
+		if err != nil {
+			return nil, err
+		}
+		offsets, _ := body["offsets"].([]offsets)
+		body["offsets"] = append(offsets, part)
 	}
 	if len(f.types) > 0 {
 		body["eventTypes"] = f.types
@@ -89,6 +102,27 @@ func (f *replayFlags) body(now time.Time) (map[string]any, error) {
 		body["filter"] = filter
 	}
 	return body, nil
+}
+
+// offsets is a part of a partition.
+type offsets struct {
+	Partition int32 `json:"partition"`
+	From      int64 `json:"from"`
+	To        int64 `json:"to,omitempty"`
+}
+
+func readOffsets(text string) (o offsets, err error) {
+	rest := ""
+	if n, _ := fmt.Sscanf(text, "%d:%d%s", &o.Partition, &o.From, &rest); n < 2 {
+		return o, fmt.Errorf("--offsets: %q is not PARTITION:FROM or PARTITION:FROM-TO", text)
+	}
+	if rest == "" {
+		return o, nil
+	}
+	if n, _ := fmt.Sscanf(rest, "-%d%s", &o.To, &rest); n != 1 {
+		return o, fmt.Errorf("--offsets: %q is not PARTITION:FROM or PARTITION:FROM-TO", text)
+	}
+	return o, nil
 }
 
 // replay is what the commands read of one.
@@ -160,11 +194,17 @@ func (a *app) watchReplay() *cobra.Command {
 		}}
 }
 
-// watch prints a line a second until the replay has ended. Interrupting it does not stop the replay.
+// watch prints a line a second until the replay has ended. Interrupting it does not stop the replay, and while the API is away it waits.
 func (a *app) watch(ctx context.Context, c Client, id string) error {
-	for {
+	for begun := false; ; begun = true {
 		answer, err := c.call(ctx, get, Path+"/replays/"+segment(id), nil)
-		if err != nil {
+		switch {
+		case ctx.Err() != nil:
+			return fmt.Errorf("no longer watching; the replay goes on, see: hookline replays watch %s", id)
+		case err != nil && begun && passes(err):
+			a.await(ctx, err)
+			continue
+		case err != nil:
 			return err
 		}
 		var r replay
@@ -178,10 +218,6 @@ func (a *app) watch(ctx context.Context, c Client, id string) error {
 		case "failed":
 			return errors.Join(a.print().value(answer), errors.New("the replay has failed"))
 		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("no longer watching; the replay goes on, see: hookline replays watch %s", id)
-		case <-time.After(time.Second):
-		}
+		run.Pause(ctx, time.Second)
 	}
 }

@@ -1,10 +1,9 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"net/http"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -38,16 +37,14 @@ func (a *app) tail() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		for ctx := cmd.Context(); ; {
+		for ctx, begun := cmd.Context(), false; ; begun = true {
 			var part page
 			err := c.Call(ctx, get, Path+"/attempts/tail?"+asked.Encode(), nil, &part)
-			var refused *Refused
 			switch {
 			case ctx.Err() != nil:
 				return nil
-			case errors.As(err, &refused) && refused.Status == http.StatusServiceUnavailable:
-				fmt.Fprintln(a.Err, "waiting:", err)
-				run.Pause(ctx, time.Second)
+			case err != nil && begun && passes(err):
+				a.await(ctx, err)
 				continue
 			case err != nil:
 				return err
@@ -59,6 +56,12 @@ func (a *app) tail() *cobra.Command {
 		}
 	}
 	return cmd
+}
+
+// await says what long work waits for, and lets a second pass.
+func (a *app) await(ctx context.Context, err error) {
+	fmt.Fprintln(a.Err, "waiting:", err)
+	run.Pause(ctx, time.Second)
 }
 
 func (a *app) lines(items []json.RawMessage) error {
