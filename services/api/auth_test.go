@@ -194,13 +194,15 @@ func TestNothingOfAnotherTenantIsSeenOrTouched(t *testing.T) {
 		}
 	}
 	for kind := range ids {
-		if kind == "/events" {
-			continue
-		}
 		for _, item := range r.callAs(stranger, http.MethodGet, kind, nil).items() {
 			if item["tenant"] != "other" {
 				t.Errorf("%s lists %v", kind, item)
 			}
+		}
+	}
+	for _, path := range []string{"/explain?eventId=e1", "/explain?at=3:42", "/secrets/s", "/deliveries/" + strings.ToUpper(delivery)} {
+		if a := r.callAs(stranger, http.MethodGet, path, nil); a.status != http.StatusNotFound {
+			t.Errorf("%s: got %d %s", path, a.status, a.text)
 		}
 	}
 	counts := r.callAs(stranger, http.MethodGet, "/deliveries/count", nil)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -11,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/hookline/hookline/pkg/config"
 )
 
 // people runs the binary as somebody at a terminal does, against a running dev.
@@ -199,9 +202,27 @@ func TestPeopleAskWhyAndReplayFromTheCommandLine(t *testing.T) {
 	if out := p.run("why", "cheap"); !strings.Contains(out, "outcome: delivery") {
 		t.Errorf("why cheap:\n%s", out)
 	}
+	if out := p.run("events", "ls", "--unmatched"); !strings.Contains(out, "dear") || strings.Contains(out, "cheap") {
+		t.Errorf("unmatched:\n%s", out)
+	}
+	for _, id := range []string{"explain", "..", "a/b", "/", "100%", "Grüße"} {
+		p.run("events", "publish", "--file", p.file(`{"event_id":"`+id+`","event_type":"card.issued","data":1}`))
+		if !poll(t.Context(), func() bool { _, _, code := p.try("", "events", "get", id); return code == exitOK }) {
+			t.Errorf("the event %q is not found", id)
+		}
+		if out := p.run("why", id); !strings.Contains(out, "outcome: event_type") {
+			t.Errorf("why %s:\n%s", id, out)
+		}
+	}
+	if out := p.run("subscriptions", "test", subs[0].ID); !strings.Contains(out, "recorded: true") {
+		t.Errorf("test:\n%s", out)
+	}
+	if !poll(t.Context(), func() bool { return strings.Contains(p.run("deliveries", "ls", "--trigger", "test"), "DELIVERED") }) {
+		t.Error("the test is not in the audit")
+	}
 	var tried struct{ Looked, Matched int }
 	p.json(&tried, "subscriptions", "dry-run", "--type", "order.*", "--filter", `{"data":{"amount":[1000]}}`)
-	if tried.Looked != 2 || tried.Matched != 1 {
+	if tried.Looked != 8 || tried.Matched != 1 {
 		t.Errorf("dry-run: %+v", tried)
 	}
 
@@ -231,4 +252,27 @@ func (p people) file(text string) string {
 		p.t.Fatal(err)
 	}
 	return path
+}
+
+func TestColoursAreForTerminalsWhoseOwnerWantsThem(t *testing.T) {
+	device, err := os.Open(os.DevNull) // a character device, as terminals are
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = device.Close() }()
+	for _, test := range []struct {
+		out     io.Writer
+		environ config.Environment
+		want    bool
+	}{
+		{device, nil, true},
+		{device, config.Environment{"NO_COLOR": "1"}, false},
+		{device, config.Environment{"NO_COLOR": "false"}, false},
+		{device, config.Environment{"TERM": "dumb"}, false},
+		{&bytes.Buffer{}, nil, false},
+	} {
+		if asked, _ := (terminal{out: test.out, environ: test.environ}).client(); asked.Color != test.want {
+			t.Errorf("%T with %v: %v", test.out, test.environ, asked.Color)
+		}
+	}
 }
