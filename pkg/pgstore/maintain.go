@@ -96,7 +96,7 @@ func create(ctx context.Context, tx pgx.Tx, table string, at time.Time) error {
 		return err
 	}
 	for _, statement := range []string{
-		fmt.Sprintf("CREATE TABLE %s (LIKE %s INCLUDING DEFAULTS INCLUDING STORAGE)", name, table),
+		fmt.Sprintf("CREATE TABLE %s (LIKE %s INCLUDING DEFAULTS INCLUDING STORAGE INCLUDING COMPRESSION)", name, table),
 		fmt.Sprintf("LOCK TABLE %s_default IN ACCESS EXCLUSIVE MODE", table),
 		fmt.Sprintf(`WITH moved AS (DELETE FROM %s_default WHERE created_at >= '%s' AND created_at < '%s' RETURNING *)
 			INSERT INTO %s SELECT * FROM moved`, table, from, to, name),
