@@ -32,6 +32,7 @@ type step struct {
 	attempt *webhook.Attempt
 	// One of these, or none where the delivery has ended well or been cancelled.
 	retry *webhook.Retry
+	value []byte // of the retry's record, where it is at hand
 	dead  *wire.DeadLetter
 	again time.Duration // wait, and try again within the same attempt
 	// abandoned: the worker is stopping; the record is left to the next owner.

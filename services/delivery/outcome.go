@@ -39,11 +39,17 @@ func (ss *session) conclude(it *item, next step) {
 	})
 }
 
-// putBack defers an item that has got no slot, unless its partition has been handed over.
-func (ss *session) putBack(p putBack) {
-	if ss.beginWork(p.it) {
-		ss.conclude(p.it, deferred(p.it.delivery, p.delay, p.reason))
+// putBack defers an item that has got no slot, unless its partition has been handed over. value is its record's, or nil
+// where it is no longer at hand.
+func (ss *session) putBack(p putBack, value []byte) {
+	if !ss.beginWork(p.it) {
+		return
 	}
+	next := deferred(p.it.delivery, p.delay, p.reason)
+	if value != nil {
+		next.value, _ = wire.RetryOfDelivery(value, next.retry.Delivery.Trip, p.delay, p.reason) // or else it is encoded anew
+	}
+	ss.conclude(p.it, next)
 }
 
 // reject moves a record that cannot be read out of the way, with its reason.
@@ -67,9 +73,13 @@ func (ss *session) records(d *webhook.Delivery, next step) []*kgo.Record {
 	}
 	if r := next.retry; r != nil {
 		if next.attempt == nil {
-			ss.deps.Metrics.Deferred.Add(ss.work, 1, telemetry.Label("reason", string(r.Reason)))
+			ss.deps.Metrics.Deferred.Add(ss.work, 1, ss.outcomes.deferred[r.Reason])
 		}
-		records = append(records, &kgo.Record{Topic: ss.topics.Retries, Key: []byte(r.Delivery.Key().String()), Value: wire.EncodeRetry(r)})
+		value := next.value
+		if value == nil {
+			value = wire.EncodeRetry(r)
+		}
+		records = append(records, &kgo.Record{Topic: ss.topics.Retries, Key: []byte(r.Delivery.Key().String()), Value: value})
 	}
 	if next.dead != nil {
 		records = append(records, &kgo.Record{Topic: ss.topics.DeadLetters, Key: []byte(d.SubscriptionID), Value: wire.EncodeDeadLetter(next.dead)})
@@ -125,11 +135,22 @@ func (ss *session) observe(a *webhook.Attempt) {
 // outcomeLabels are the label sets of the attempts counter, made once.
 type outcomeLabels struct {
 	byStatus map[webhook.Status]metric.MeasurementOption
+	deferred map[webhook.Reason]metric.MeasurementOption
 	rejected metric.MeasurementOption
 }
 
+// deferralReasons are why deliveries are put back without an attempt.
+var deferralReasons = []webhook.Reason{
+	webhook.ReasonConcurrency, webhook.ReasonRate, webhook.ReasonBreaker, webhook.ReasonPaused, webhook.ReasonConfig, webhook.ReasonSecret,
+}
+
 func newOutcomeLabels() outcomeLabels {
+	deferred := map[webhook.Reason]metric.MeasurementOption{}
+	for _, reason := range deferralReasons {
+		deferred[reason] = telemetry.Label("reason", string(reason))
+	}
 	return outcomeLabels{
+		deferred: deferred,
 		byStatus: map[webhook.Status]metric.MeasurementOption{
 			webhook.Pending:    telemetry.Label("outcome", "retry"),
 			webhook.Delivered:  telemetry.Label("outcome", "delivered"),

@@ -116,8 +116,10 @@ func (ss *session) open(ctx context.Context) error {
 	}
 	ss.consumer, err = ss.deps.Kafka.Client(append(ss.deps.Kafka.Group("delivery", ss.topics.Deliveries),
 		kgo.BlockRebalanceOnPoll(),
-		// About a window: what has been fetched of a partition that is then paused is thrown away.
-		kgo.FetchMaxPartitionBytes(256<<10),
+		// No more than a window: what has been fetched of a partition that is then paused is thrown away. And little, as
+		// batches are compressed: nothing new is fetched until all of it has been taken, the backlog of a slow endpoint before
+		// a healthy one's delivery.
+		kgo.FetchMaxPartitionBytes(64<<10),
 		kafka.OnFetched(ss.assign),
 		kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, gone map[string][]int32) {
 			ss.release(gone[ss.topics.Deliveries], revokeTimeout)
@@ -250,7 +252,7 @@ func (ss *session) take(p *partition, r *kgo.Record, now time.Time) {
 	}
 	sub, _ := ss.deps.Snapshot.Subscription(delivery.SubscriptionID)
 	if back, queued := ss.lanes.offer(it, sub, now); !queued {
-		ss.putBack(back)
+		ss.putBack(back, r.Value)
 	}
 }
 
@@ -332,7 +334,7 @@ func (ss *session) measure(ctx context.Context) {
 			ss.deps.Metrics.Inflight.Add(ctx, under-inflight)
 			inflight = under
 			for _, back := range ss.lanes.sweep(now) {
-				ss.putBack(back)
+				ss.putBack(back, nil)
 			}
 			last = now
 		}
