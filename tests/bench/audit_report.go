@@ -62,8 +62,8 @@ func (r *auditReport) answered(w *strings.Builder) {
 	}
 	worst := slices.MaxFunc(r.Answers, func(a, b answered) int { return cmp.Compare(percentile(a.lists, 99), percentile(b.lists, 99)) })
 	fmt.Fprintf(w, "## GET /deliveries of %d deliveries\n\nOver %d days, %.1f GB with indexes, filled in %v. Largest p99 of a page: %v, of *%s* (target under %v: %s). "+
-		"Each page is asked for %d times, drawn anew; counts, which are exact, a thirtieth as often.\n\n", r.Rows, days, float64(r.Bytes)/1e9, r.Filled.Round(time.Second),
-		percentile(worst.lists, 99), worst.name, targetList, reached(percentile(worst.lists, 99) < targetList), r.Asked)
+		"Each page is asked for %d times, drawn anew; counts, which end at %d of a status, a hundredth as often. The indexes of a day are built when it is full.\n\n", r.Rows, days, float64(r.Bytes)/1e9, r.Filled.Round(time.Second),
+		percentile(worst.lists, 99), worst.name, targetList, reached(percentile(worst.lists, 99) < targetList), r.Asked, mostCounted)
 	fmt.Fprintf(w, "| filter | p50 | p99 | longest | count, longest |\n|---|--:|--:|--:|--:|\n")
 	for _, a := range r.Answers {
 		fmt.Fprintf(w, "| %s | %v | %v | %v | %v |\n", a.name, percentile(a.lists, 50), percentile(a.lists, 99), percentile(a.lists, 100), percentile(a.counts, 100))
