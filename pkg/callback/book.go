@@ -274,18 +274,21 @@ func (b *Book) Look(group, subscription string, sent, signed [32]byte, now time.
 	}
 }
 
-// TakeDirty returns the groups of these partitions in which something has changed since it was last called. What has changed in other
-// partitions is theirs to care for who owns them.
-func (b *Book) TakeDirty(owned func(partition int32) bool) []string {
+// TakeDirty returns groups of these partitions in which something has changed since they were last returned, at most so many. What has
+// changed in other partitions is theirs to care for who owns them.
+func (b *Book) TakeDirty(owned func(partition int32) bool, most int) []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var names []string
 	for name := range b.dirty {
+		if len(names) == most {
+			break
+		}
 		if g := b.groups[name]; g != nil && owned(g.partition) {
 			names = append(names, name)
 		}
+		delete(b.dirty, name)
 	}
-	clear(b.dirty)
 	return names
 }
 

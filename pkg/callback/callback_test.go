@@ -299,15 +299,22 @@ func TestEndsThatNobodyAskedForAreForgotten(t *testing.T) {
 func TestOnlyWhatIsOwnedIsDirty(t *testing.T) {
 	w := newWorld(t)
 	w.expect(1, 1)
-	if names := w.book.TakeDirty(func(p int32) bool { return p == 1 }); len(names) != 0 {
+	dirty := func(owned int32, most int) []string {
+		return w.book.TakeDirty(func(p int32) bool { return p == owned }, most)
+	}
+	if names := dirty(1, 10); len(names) != 0 {
 		t.Errorf("dirty %v", names)
 	}
-	if names := w.book.TakeDirty(func(int32) bool { return true }); len(names) != 0 {
+	if names := dirty(0, 10); len(names) != 0 {
 		t.Errorf("dirty %v after somebody else's look", names)
 	}
+	for _, group := range []string{"b", "c"} {
+		w.write(ExpectationKey(group, delivery(2)), wire.EncodeExpectation(&webhook.Expectation{Delivery: delivery(2)}))
+	}
 	w.book.Touch(func(p int32) bool { return p == 0 })
-	if names := w.book.TakeDirty(func(p int32) bool { return p == 0 }); !slices.Equal(names, []string{testGroup}) {
-		t.Errorf("dirty %v", names)
+	names := append(dirty(0, 2), dirty(0, 2)...)
+	if slices.Sort(names); !slices.Equal(names, []string{"b", "c", testGroup}) || len(dirty(0, 2)) != 0 {
+		t.Errorf("dirty, two at a time: %v", names)
 	}
 }
 

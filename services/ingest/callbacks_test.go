@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -8,6 +9,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/hookline/hookline/pkg/callback"
 	"github.com/hookline/hookline/pkg/profile"
@@ -381,6 +384,42 @@ func TestAnotherProcessGoesOnWhereOneHasStopped(t *testing.T) {
 		w.ends(followed(d, "disconnected"), gone)
 		if events := w.events(); len(events) != 3 {
 			t.Errorf("%d events, want each of the three once", len(events))
+		}
+	})
+}
+
+func TestAPartitionIsNotGivenUpInTheMiddleOfAnAct(t *testing.T) {
+	withClient(t, func(t *testing.T, w *world) {
+		const connections = 8 // in both partitions
+		var all []delivered
+		for i := range connections {
+			all = append(all, w.deliver(fmt.Sprint("e", i), fmt.Sprint("c", i), news, 0))
+		}
+		// Kafka takes its time for the events of the first owner's act.
+		known, err := kadm.NewClient(w.client).Metadata(t.Context(), w.cluster.Topics.Events)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.fake.ControlKey(int16(kmsg.Produce), func(r kmsg.Request) (kmsg.Response, error, bool) {
+			w.fake.KeepControl()
+			if r.(*kmsg.ProduceRequest).Topics[0].TopicID == known.Topics[w.cluster.Topics.Events].ID {
+				w.fake.SleepControl(func() { time.Sleep(20 * time.Second) })
+			}
+			return nil, nil, false
+		})
+		for _, d := range all {
+			if got := w.calls(d); got.status != 200 {
+				t.Fatalf("got %+v", got)
+			}
+		}
+		time.Sleep(21 * time.Second) // the first act was about one connection, the second is about the others
+		for range 3 {                // as many members as there are partitions, so that the first has to give up
+			defer w.stop()
+			w.start(w.change)
+		}
+		time.Sleep(2 * time.Minute)
+		if n := len(w.events()); n != connections {
+			t.Errorf("%d events, want %d: what one owner has done, the next has done again", n, connections)
 		}
 	})
 }

@@ -59,6 +59,10 @@ type follower struct {
 	ledger *ledger
 	member *kgo.Client
 
+	// acting has room for who decides and does something, or gives partitions up: never both at once, or the next owner would decide
+	// the same before it can read what was done.
+	acting chan struct{}
+
 	mu    sync.Mutex
 	owned map[int32]bool // false until the book has all that the owner before has written
 	came  chan struct{}  // something has come
@@ -70,7 +74,7 @@ func (s *Service) followSession(ctx context.Context) error {
 		return err
 	}
 	defer l.client.Close()
-	f := &follower{Service: s, ledger: l, owned: map[int32]bool{}, came: make(chan struct{}, 1)}
+	f := &follower{Service: s, ledger: l, owned: map[int32]bool{}, came: make(chan struct{}, 1), acting: make(chan struct{}, 1)}
 	running, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	var all sync.WaitGroup
@@ -110,7 +114,11 @@ func (f *follower) join() (err error) {
 			cl.PauseFetchTopics(topics.Callbacks)
 			f.own(came[topics.Callbacks], true)
 		}),
-		kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, gone map[string][]int32) { f.own(gone[topics.Callbacks], false) }),
+		kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, gone map[string][]int32) {
+			f.acting <- struct{}{}
+			defer func() { <-f.acting }()
+			f.own(gone[topics.Callbacks], false)
+		}),
 		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, gone map[string][]int32) { f.own(gone[topics.Callbacks], false) }),
 	)...)
 	return err
@@ -217,11 +225,9 @@ func (f *follower) work(ctx context.Context) error {
 		if err := f.settle(ctx); err != nil {
 			return err
 		}
-		names := f.ledger.book.TakeDirty(f.mine)
-		for len(names) > 0 {
-			some := names[:min(len(names), actGroups)]
-			names = names[len(some):]
-			if err := f.act(ctx, some); err != nil {
+		for again := true; again; {
+			var err error
+			if again, err = f.actOnSome(ctx); err != nil {
 				return err
 			}
 		}
@@ -249,6 +255,17 @@ func (f *follower) look(ctx context.Context) error {
 		forgotten = append(forgotten, &kgo.Record{Topic: f.deps.Kafka.Topics.Callbacks, Key: []byte(key)})
 	}
 	return f.member.ProduceSync(context.WithoutCancel(ctx), forgotten...).FirstErr()
+}
+
+// actOnSome acts on connections in which something has changed, and reports whether there were any.
+func (f *follower) actOnSome(ctx context.Context) (some bool, err error) {
+	f.acting <- struct{}{}
+	defer func() { <-f.acting }()
+	names := f.ledger.book.TakeDirty(f.mine, actGroups)
+	if len(names) == 0 {
+		return false, nil
+	}
+	return true, f.act(ctx, names)
 }
 
 // act does what is to be done about some connections: events first, then the records that say so, and then it reads those back.

@@ -129,6 +129,7 @@ type world struct {
 	health  *health.Health
 	reader  *sdkmetric.ManualReader
 	stop    func()
+	change  func(*Config, *Deps)
 }
 
 func inWorld(t *testing.T, change func(*Config, *Deps), test func(t *testing.T, w *world)) {
@@ -156,6 +157,7 @@ func inWorld(t *testing.T, change func(*Config, *Deps), test func(t *testing.T, 
 		if err := kafka.Ensure(t.Context(), w.client, w.cluster.Topics.Specs(2), 1); err != nil {
 			t.Fatal(err)
 		}
+		w.change = change
 		w.start(change)
 		defer func() { w.stop() }()
 		test(t, w)
