@@ -99,7 +99,7 @@ func (x *Index) List(ctx context.Context, partition int32, rank, limit int64) ([
 			return nil, fmt.Errorf("list timer index %d: %w", partition, err)
 		}
 		list[i].Due = time.UnixMilli(int64(m.Score))
-		pointers[i] = pipe.HGet(ctx, x.bucketKey(partition, []byte(member)), member)
+		pointers[i] = pipe.HGet(ctx, x.bucketPrefix(partition)+bucketOf([]byte(member)), member)
 	}
 	if len(members) == 0 {
 		return nil, nil

@@ -176,9 +176,10 @@ func (x *Index) Apply(ctx context.Context, partition int32, expected, last int64
 	keys = append(keys, x.dueKey(partition), x.offKey(partition))
 	args := make([]any, 0, 2+3*len(ops))
 	args = append(args, offsetText(expected), offsetText(last))
+	prefix := x.bucketPrefix(partition)
 	for _, op := range ops {
 		member := op.Trip.Compact()
-		keys = append(keys, x.bucketKey(partition, member))
+		keys = append(keys, prefix+bucketOf(member))
 		if op.Remove {
 			args = append(args, member, "", "")
 		} else {
@@ -192,8 +193,9 @@ func (x *Index) Apply(ctx context.Context, partition int32, expected, last int64
 func (x *Index) Reset(ctx context.Context, partition int32, expected int64) error {
 	keys := make([]string, 0, 2+buckets)
 	keys = append(keys, x.dueKey(partition), x.offKey(partition))
-	for b := range buckets {
-		keys = append(keys, x.numberedBucketKey(partition, b))
+	prefix := x.bucketPrefix(partition)
+	for b := range int64(buckets) {
+		keys = append(keys, prefix+strconv.FormatInt(b, 16))
 	}
 	return x.compareAndDo(ctx, "reset", resetScript, partition, keys, []any{offsetText(expected)})
 }
@@ -311,7 +313,7 @@ func (x *Index) PutOff(ctx context.Context, partition int32, token int64, list [
 // Find returns the trips of a delivery's generation that wait, leased ones too, and Redis's clock.
 func (x *Index) Find(ctx context.Context, partition int32, delivery uuid.UUID, generation uint32) (found []Waiting, now time.Time, err error) {
 	prefix := binary.AppendUvarint(append(make([]byte, 0, 24), delivery[:]...), uint64(generation))
-	values, err := findScript.Run(ctx, x.client, []string{x.dueKey(partition), x.bucketKey(partition, prefix)}, prefix).Slice()
+	values, err := findScript.Run(ctx, x.client, []string{x.dueKey(partition), x.bucketPrefix(partition) + bucketOf(prefix)}, prefix).Slice()
 	if err != nil {
 		return nil, now, fmt.Errorf("find in timer index %d: %w", partition, err)
 	}
@@ -336,8 +338,9 @@ func (x *Index) memberArgs(partition int32, token int64, members []string) ([]st
 	keys = append(keys, x.dueKey(partition))
 	args := make([]any, 0, 1+len(members))
 	args = append(args, token)
+	prefix := x.bucketPrefix(partition)
 	for _, member := range members {
-		keys = append(keys, x.bucketKey(partition, []byte(member)))
+		keys = append(keys, prefix+bucketOf([]byte(member)))
 		args = append(args, member)
 	}
 	return keys, args
@@ -346,14 +349,12 @@ func (x *Index) memberArgs(partition int32, token int64, members []string) ([]st
 func (x *Index) dueKey(partition int32) string { return x.key(partition, "due") }
 func (x *Index) offKey(partition int32) string { return x.key(partition, "off") }
 
-// bucketKey spreads members by the first bytes of the delivery id, which is a hash.
-func (x *Index) bucketKey(partition int32, member []byte) string {
-	return x.numberedBucketKey(partition, int(binary.BigEndian.Uint16(member))%buckets)
+// bucketOf spreads members by the first bytes of the delivery id, which is a hash.
+func bucketOf(member []byte) string {
+	return strconv.FormatInt(int64(binary.BigEndian.Uint16(member)%buckets), 16)
 }
 
-func (x *Index) numberedBucketKey(partition int32, b int) string {
-	return x.key(partition, "at:"+strconv.FormatInt(int64(b), 16))
-}
+func (x *Index) bucketPrefix(partition int32) string { return x.key(partition, "at:") }
 
 func (x *Index) key(partition int32, name string) string {
 	return x.prefix + "retries:{" + strconv.Itoa(int(partition)) + "}:" + name

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -56,6 +57,35 @@ func DecodeRetry(value []byte) (*webhook.Retry, error) {
 		return nil, err
 	}
 	return &webhook.Retry{Delivery: *d, Delay: time.Duration(m.GetDelayMs()) * time.Millisecond, Reason: webhook.Reason(m.GetReason())}, nil
+}
+
+// DeliveryOfRetry makes the value of a deliveries record from that of a retries record, and says under which trace it goes on. It copies
+// what a delivery has field by field, without making a [webhook.Delivery] of it.
+func DeliveryOfRetry(value []byte) (delivery []byte, trace webhook.TraceContext, err error) {
+	const traceparent, tracestate, delay, reason = 16, 17, 18, 19
+	delivery = make([]byte, 0, len(value))
+	for len(value) > 0 {
+		number, kind, size := protowire.ConsumeField(value)
+		if size < 0 {
+			return nil, trace, fmt.Errorf("read retry: %w", protowire.ParseError(size))
+		}
+		field := value[:size]
+		value = value[size:]
+		if number == delay || number == reason {
+			continue
+		}
+		delivery = append(delivery, field...)
+		if kind == protowire.BytesType && (number == traceparent || number == tracestate) {
+			_, _, tag := protowire.ConsumeTag(field)
+			text, _ := protowire.ConsumeString(field[tag:])
+			if number == traceparent {
+				trace.Parent = text
+			} else {
+				trace.State = text
+			}
+		}
+	}
+	return delivery, trace, nil
 }
 
 // EncodeDeadLetter makes the value of a dead-letters record.

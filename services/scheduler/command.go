@@ -32,7 +32,7 @@ func (sh *shard) takeTurn(flights []*flight) *turn {
 	return t
 }
 
-func (f *flight) isCommand() bool { return f.entry.Trip.IsCommand() && f.delivery != nil }
+func (f *flight) isCommand() bool { return f.entry.Trip.IsCommand() && f.value != nil }
 
 // obey carries out the commands among claimed flights when their turn has come, and returns the flights without those that could not
 // be: they are due again when their lease ends. A command is a retry like any other, with a life of its own in log and index, so that
@@ -60,22 +60,25 @@ func (s *Service) obey(sh *shard, flights []*flight, t *turn) []*flight {
 			sh.pace.drop(f.entry)
 			waits[f] = true
 		}
-		f.delivery = nil
 	}
 	return slices.DeleteFunc(flights, func(f *flight) bool { return waits[f] })
 }
 
-func (s *Service) carryOut(sh *shard, command *flight) error {
+func (s *Service) carryOut(sh *shard, f *flight) error {
+	command, err := wire.DecodeRetry(f.value)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(s.work, redisTimeout)
 	defer cancel()
-	found, now, err := s.deps.Index.Find(ctx, sh.partition, command.delivery.ID, command.delivery.Generation)
+	found, now, err := s.deps.Index.Find(ctx, sh.partition, command.Delivery.ID, command.Delivery.Generation)
 	s.redis.report(ctx, sh.asker(askAck), err)
 	if err != nil {
 		return err
 	}
 	found = slices.DeleteFunc(found, func(w retryqueue.Waiting) bool { return w.Trip.IsCommand() || sh.holds(w.Trip) })
-	if command.reason == webhook.ReasonCancelled {
-		return s.cancel(sh, command.delivery, found)
+	if command.Reason == webhook.ReasonCancelled {
+		return s.cancel(sh, &command.Delivery, found)
 	}
 	for _, w := range found {
 		if w.Due.After(now) {

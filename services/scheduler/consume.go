@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/hookline/hookline/pkg/retryqueue"
+	"github.com/hookline/hookline/pkg/run"
 )
 
 const (
@@ -22,6 +23,9 @@ const (
 	retryMost  = 5 * time.Second
 	// pollMost is how many records are taken at once, of several partitions where several have some.
 	pollMost = 4 * retryqueue.MaxOps
+	// breath is how long nothing is polled after a poll that brought little: the tombstones of what is firing come in trickles, each a
+	// fetch and a call of Redis otherwise. No retry that is worth its name is due sooner.
+	breath = 10 * time.Millisecond
 	// quiet is how long a gated partition may hear nothing before its log is asked whether anything is left.
 	quiet = time.Second
 )
@@ -46,6 +50,9 @@ func (s *Service) consume(ctx context.Context) {
 			backoff = retryFirst
 		}
 		s.group.AllowRebalance()
+		if n := fetches.NumRecords(); n > 0 && n < retryqueue.MaxOps {
+			run.Pause(ctx, breath)
+		}
 	}
 	s.group.AllowRebalance()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,7 +25,7 @@ const (
 	together = 3 * time.Millisecond
 	// After an error the next look is this much later.
 	afterError = time.Second
-	// chunkBytes is about how much is read and produced at once.
+	// chunkBytes is about how much is read at once.
 	chunkBytes = 2 << 20
 )
 
@@ -52,7 +53,7 @@ func (s *Service) fireDue(ctx context.Context, sh *shard) time.Duration {
 	n := 0
 	budget, rate := s.path.bounds()
 	if position.open() {
-		n = min(claimMost, s.cfg.Inflight, sh.pace.room(budget))
+		n = min(claimMost, sh.pace.room(budget))
 		if s.slots.Acquire(ctx, int64(n)) != nil {
 			return idle
 		}
@@ -120,12 +121,10 @@ func (s *Service) claim(ctx context.Context, sh *shard, n int, at position) (ret
 
 // flight is one claimed retry on its way.
 type flight struct {
-	entry    retryqueue.Entry
-	delivery *webhook.Delivery // nil where there is nothing to produce, only to mark
-	reason   webhook.Reason    // why it waited
-	size     int64
-	record   *kgo.Record // on the deliveries topic
-	written  bool        // the record has been acknowledged
+	entry   retryqueue.Entry
+	value   []byte      // of its record; nil where there is nothing to produce, only to mark
+	record  *kgo.Record // on the deliveries topic
+	written bool        // the record has been acknowledged
 }
 
 // launch reads the records of claimed retries in the order of their due times, and sends them off in chunks, which
@@ -142,7 +141,7 @@ func (s *Service) launch(sh *shard, token int64, entries []retryqueue.Entry) {
 		}
 		var size int64
 		for _, f := range flights {
-			size += f.size
+			size += int64(len(f.value))
 		}
 		size = min(size, inflightBytes)
 		if s.bytes.Acquire(s.work, size) != nil {
@@ -166,32 +165,57 @@ func (s *Service) abandon(sh *shard, entries []retryqueue.Entry) {
 	s.slots.Release(int64(len(entries)))
 }
 
-// finish produces, then marks, then acknowledges. What fails on the way is let go and is due again when its lease ends.
+// finish fires volley by volley, then acknowledges. What fails on the way is let go and is due again when its lease ends.
 func (s *Service) finish(sh *shard, token int64, flights []*flight, commands *turn) {
 	flights = s.obey(sh, flights, commands)
-	produced := s.step(sh, flights, s.producer, func(f *flight) *kgo.Record {
-		if f.delivery != nil {
-			f.record = &kgo.Record{Topic: s.deps.Kafka.Topics.Deliveries, Key: []byte(f.delivery.ID.String()), Value: wire.EncodeDelivery(f.delivery)}
-			telemetry.SetRecordTrace(f.record, f.delivery.Event.Trace)
-		}
-		return f.record
-	}, func(f *flight, _ *kgo.Record) { f.written = true })
-	s.book(sh, flights)
-	flights = s.mark(sh, produced)
-	fired := int64(0)
-	trips := make([]webhook.Trip, len(flights))
-	for i, f := range flights {
-		trips[i] = f.entry.Trip
-		if f.delivery != nil {
-			fired++
+	trips := make([]webhook.Trip, 0, len(flights))
+	for volley := range slices.Chunk(flights, s.cfg.Inflight) {
+		for _, f := range s.volley(sh, volley) {
+			trips = append(trips, f.entry.Trip)
 		}
 	}
-	s.deps.Metrics.RetriesFired.Add(s.work, fired)
 	asking, cancel := context.WithTimeout(s.work, redisTimeout)
 	defer cancel()
 	// An acknowledgement that fails is made up for by the tombstone, when it is applied.
 	_, err := s.deps.Index.Ack(asking, sh.partition, token, trips)
 	s.redis.report(s.work, sh.asker(askAck), err)
+}
+
+// volley produces, then marks, and returns what has been marked. Between the two a retry has been fired and nobody else knows, so that
+// this is what a killed process leaves to be fired again. A request of Kafka's costs as much as a hundred records: of one partition, they fill
+// one, and more in flight would hardly be faster.
+func (s *Service) volley(sh *shard, flights []*flight) []*flight {
+	if n := int64(len(flights)); s.firing.Acquire(s.work, n) == nil {
+		defer s.firing.Release(n)
+	}
+	produced := s.step(sh, flights, s.producer, func(f *flight) *kgo.Record {
+		f.record = s.delivery(f)
+		return f.record
+	}, func(f *flight, _ *kgo.Record) { f.written = true })
+	s.book(sh, flights)
+	marked := s.mark(sh, produced)
+	fired := int64(0)
+	for _, f := range marked {
+		if f.written {
+			fired++
+		}
+	}
+	s.deps.Metrics.RetriesFired.Add(s.work, fired)
+	return marked
+}
+
+// delivery is the record that fires a retry; nil where there is only something to mark.
+func (s *Service) delivery(f *flight) *kgo.Record {
+	if f.value == nil || f.entry.Trip.IsCommand() {
+		return nil
+	}
+	value, trace, err := wire.DeliveryOfRetry(f.value)
+	if err != nil {
+		return nil // never: it has been decoded on its way into the index
+	}
+	record := &kgo.Record{Topic: s.deps.Kafka.Topics.Deliveries, Key: []byte(f.entry.Trip.Delivery.String()), Value: value}
+	telemetry.SetRecordTrace(record, trace)
+	return record
 }
 
 // mark writes the tombstones.

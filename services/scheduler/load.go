@@ -4,13 +4,13 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/hookline/hookline/pkg/retryqueue"
 	"github.com/hookline/hookline/pkg/run"
 	"github.com/hookline/hookline/pkg/webhook"
-	"github.com/hookline/hookline/pkg/wire"
 )
 
 // load finds the deliveries of claimed retries, in their order: from memory, else from Kafka by offset, else further on in the
@@ -48,12 +48,7 @@ func (s *Service) load(sh *shard, entries []retryqueue.Entry) ([]*flight, error)
 func flightsOf(entries []retryqueue.Entry, values map[webhook.Trip][]byte) []*flight {
 	flights := make([]*flight, 0, len(entries))
 	for _, e := range entries {
-		f := &flight{entry: e}
-		// A value that cannot be decoded never got into the index.
-		if retry, err := wire.DecodeRetry(values[e.Trip]); err == nil && len(values[e.Trip]) > 0 {
-			f.delivery, f.reason, f.size = &retry.Delivery, retry.Reason, int64(len(values[e.Trip]))
-		}
-		flights = append(flights, f)
+		flights = append(flights, &flight{entry: e, value: values[e.Trip]})
 	}
 	return flights
 }
@@ -112,7 +107,8 @@ func (s *Service) search(ctx context.Context, sh *shard, missing []retryqueue.En
 			return fmt.Errorf("search %d: nothing to read at offset %d of %d", sh.partition, next, log.end)
 		}
 		for _, record := range records {
-			if e, ok := wanted[string(record.Key)]; ok {
+			e, ok := wanted[string(record.Key)]
+			if _, _, err := readRetry(record, s.longest, time.Now()); ok && err == nil {
 				values[e.Trip] = record.Value // nil for a tombstone: only to be marked
 				delete(wanted, string(record.Key))
 			}

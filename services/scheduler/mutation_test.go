@@ -84,7 +84,7 @@ var mutations = []struct {
 	},
 	{
 		"a second record moves the due time", "../../pkg/retryqueue/lua/apply.lua",
-		"redis.call('ZADD', KEYS[1], 'NX', due, member)", "redis.call('ZADD', KEYS[1], due, member)",
+		"redis.call('ZADD', KEYS[1], 'NX', unpack(added))", "redis.call('ZADD', KEYS[1], unpack(added))",
 		"../../pkg/retryqueue TestTheEmbeddedRedis",
 	},
 	{

@@ -29,8 +29,8 @@ import (
 
 // Config is what an operator sets.
 type Config struct {
-	// Inflight bounds the retries that have been taken to fire and are not yet marked as fired.
-	Inflight int `env:"HOOKLINE_SCHEDULER_INFLIGHT" envDefault:"4000"`
+	// Inflight bounds the retries that have been fired and are not yet marked as fired: no more are fired again after a kill.
+	Inflight int `env:"HOOKLINE_SCHEDULER_INFLIGHT" envDefault:"100"`
 	// CacheBytes bounds the memory that holds what is due soon.
 	CacheBytes int64 `env:"HOOKLINE_SCHEDULER_CACHE_BYTES" envDefault:"67108864"`
 	// Lease is how long a retry that was taken by a process that died waits for another.
@@ -84,6 +84,7 @@ type Service struct {
 	lag     metric.MeasurementOption
 
 	slots   *semaphore.Weighted // retries taken to fire
+	firing  *semaphore.Weighted // of these, fired and not yet marked
 	bytes   *semaphore.Weighted // bytes of their records
 	loading *semaphore.Weighted // claims whose records are being read
 
@@ -104,8 +105,10 @@ type Service struct {
 	cancelPoll context.CancelFunc
 }
 
-// inflightBytes bounds the records in flight; loaders how many claims may hold records that are not yet counted.
+// inflight bounds the retries that are taken to fire, inflightBytes their records; loaders how many claims may hold records that are not
+// yet counted.
 const (
+	inflight      = 4000
 	inflightBytes = 64 << 20
 	loaders       = 2
 )
@@ -130,7 +133,8 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		cache:   newCache(cfg.CacheBytes),
 		path:    newPath(),
 		lag:     telemetry.Label("group", "scheduler"),
-		slots:   semaphore.NewWeighted(int64(cfg.Inflight)),
+		slots:   semaphore.NewWeighted(inflight),
+		firing:  semaphore.NewWeighted(int64(cfg.Inflight)),
 		bytes:   semaphore.NewWeighted(inflightBytes),
 		loading: semaphore.NewWeighted(loaders),
 		shards:  map[int32]*shard{},
@@ -181,11 +185,13 @@ func (s *Service) Run(ctx context.Context) error {
 }
 
 func (s *Service) openProducers() (closeAll func(), err error) {
-	if s.producer, err = s.deps.Kafka.Client(s.deps.Kafka.Producer()...); err != nil {
+	// Small batches again and again: the quickest compression there is.
+	if s.producer, err = s.deps.Kafka.Client(append(s.deps.Kafka.Producer(), kgo.ProducerBatchCompression(kgo.SnappyCompression()))...); err != nil {
 		return nil, err
 	}
-	// A tombstone belongs to the partition of its retry, also after the topic has been given more partitions.
-	s.marker, err = s.deps.Kafka.Client(append(s.deps.Kafka.Producer(), kgo.RecordPartitioner(kgo.ManualPartitioner()))...)
+	// A tombstone belongs to the partition of its retry, also after the topic has been given more partitions. It is a key of random bytes.
+	s.marker, err = s.deps.Kafka.Client(append(s.deps.Kafka.Producer(),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(kgo.NoCompression()))...)
 	if err != nil {
 		s.producer.Close()
 		return nil, err
