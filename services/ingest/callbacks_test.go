@@ -403,7 +403,7 @@ func TestAPartitionIsNotGivenUpInTheMiddleOfAnAct(t *testing.T) {
 		w.fake.ControlKey(int16(kmsg.Produce), func(r kmsg.Request) (kmsg.Response, error, bool) {
 			w.fake.KeepControl()
 			if r.(*kmsg.ProduceRequest).Topics[0].TopicID == known.Topics[w.cluster.Topics.Events].ID {
-				w.fake.SleepControl(func() { time.Sleep(20 * time.Second) })
+				w.fake.SleepControl(func() { time.Sleep(8 * time.Second) })
 			}
 			return nil, nil, false
 		})
@@ -412,8 +412,7 @@ func TestAPartitionIsNotGivenUpInTheMiddleOfAnAct(t *testing.T) {
 				t.Fatalf("got %+v", got)
 			}
 		}
-		time.Sleep(21 * time.Second) // the first act was about one connection, the second is about the others
-		for range 3 {                // as many members as there are partitions, so that the first has to give up
+		for range 3 { // as many members as there are partitions, so that the first has to give up
 			defer w.stop()
 			w.start(w.change)
 		}
