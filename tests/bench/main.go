@@ -75,7 +75,7 @@ func partOf(args []string) func(context.Context, []string) error {
 	return map[string]func(context.Context, []string) error{
 		partReceiver: runReceiver, partFloor: runFloor, partAudit: runAudit, partRetries: runRetries,
 		partEngine: runEngine, partEngineReceiver: runEngineReceiver, partStandardFloor: runStandardFloor,
-		partSources: runSources,
+		partSources: runSources, partReplay: runReplay,
 	}[args[0]]
 }
 
