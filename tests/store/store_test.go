@@ -164,6 +164,72 @@ func TestRowsGoToThePartitionOfTheirDay(t *testing.T) {
 	}
 }
 
+func TestEachTableHasItsDaysAheadAndItsOwnRetention(t *testing.T) {
+	ctx := context.Background()
+	s, url := migrated(t)
+	now := time.Now().UTC().Truncate(24 * time.Hour).Add(12 * time.Hour)
+	old, ancient, ahead := now.AddDate(0, 0, -20), now.AddDate(0, 0, -40), now.AddDate(0, 0, 9)
+	tables := []string{"deliveries", "attempts", "events"}
+	rows := func(table string, at time.Time) int {
+		return count(t, url, `SELECT count(*) FROM `+table+` WHERE created_at = $1`, at)
+	}
+	inDefault := func(table string) int { return count(t, url, `SELECT count(*) FROM `+table+`_default`) }
+	exists := func(table string, at time.Time) bool {
+		return count(t, url, `SELECT count(*) FROM pg_inherits WHERE inhparent = $1::text::regclass AND inhrelid = to_regclass($2)`, table, table+at.Format("_20060102")) == 1
+	}
+	maintain := func(at time.Time, keep store.Retention) {
+		t.Helper()
+		if err := s.Maintain(ctx, at, keep); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, table := range tables {
+		for day := range 4 {
+			if !exists(table, now.AddDate(0, 0, day)) {
+				t.Errorf("%s has no partition for %d days ahead", table, day)
+			}
+		}
+	}
+	b := &store.Batch{}
+	for _, at := range []time.Time{now, old, ancient, ahead} {
+		d := delivery(at.String(), at)
+		a := attempt(d, "x")
+		a.ID, a.StartedAt = uuid.New(), at // only a version 7 says when it was made
+		b.Deliveries, b.Attempts = append(b.Deliveries, d), append(b.Attempts, a)
+		b.Events = append(b.Events, webhook.Event{ID: d.EventID, Tenant: d.Tenant, Type: "a.b", RecordedAt: at})
+	}
+	if err := s.Record(ctx, b); err != nil {
+		t.Fatal(err)
+	}
+	for _, table := range tables {
+		if n := inDefault(table); n != 3 || exists(table, ahead) {
+			t.Errorf("%d rows in the default partition of %s, want those of the three days without a partition", n, table)
+		}
+	}
+	maintain(old, store.Retention{})
+	maintain(ahead.AddDate(0, 0, -3), store.Retention{})
+	for _, table := range tables {
+		if n := inDefault(table); n != 1 || !exists(table, old) || !exists(table, ahead) || rows(table, ahead) != 1 {
+			t.Errorf("%d rows in the default partition of %s, want only the ancient one", n, table)
+		}
+	}
+	const keep = 10 * 24 * time.Hour
+	gone := map[string]bool{}
+	for i, retention := range []store.Retention{{Attempts: keep}, {Events: keep}, {Deliveries: keep}} {
+		maintain(now, retention)
+		gone[[]string{"attempts", "events", "deliveries"}[i]] = true
+		for _, table := range tables {
+			want := 1
+			if gone[table] {
+				want = 0
+			}
+			if rows(table, old) != want || rows(table, ancient) != want || exists(table, old) != (want == 1) || rows(table, now) != 1 || rows(table, ahead) != 1 {
+				t.Errorf("after retention of %v: %d old rows and %d ancient ones in %s, want %d of each, and the newer ones", gone, rows(table, old), rows(table, ancient), table, want)
+			}
+		}
+	}
+}
+
 func TestTwoProcessesMigrateAtOnce(t *testing.T) {
 	url := testenv.Postgres(t)
 	done := make(chan error)
