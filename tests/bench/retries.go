@@ -35,6 +35,7 @@ type retrySettings struct {
 	Firing    int
 	PerSecond int           // due, where lateness is measured
 	Lateness  time.Duration // for how long
+	Storm     int           // due in the same second, with workers
 	Idle      time.Duration
 }
 
@@ -62,18 +63,19 @@ func runRetries(ctx context.Context, args []string) error {
 	short := flags.Bool("short", false, "few retries: shows that the bench works, says nothing about speed")
 	hookline := flags.String("hookline", "bin/hookline", "Hookline's binary")
 	out := flags.String("out", "tests/bench/results-retries.md", "where the results go; empty prints them only")
-	only := flags.String("only", "", "one step: waiting, uncached, cached or lateness; writes no results")
+	only := flags.String("only", "", "one step: waiting, uncached, cached, lateness or storm; writes no results")
 	profiles := flags.String("profile", "", "folder for CPU profiles of the scheduler while it fires; costs some of its speed")
 	firing := flags.Int("firing", 300_000, "how many are due at once")
+	storm := flags.Int("storm", 100_000, "how many are due in the same second, with workers and a receiver")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	b := &retryBench{
-		retrySettings: retrySettings{Waiting: 1_000_000, Firing: *firing, PerSecond: 1000, Lateness: 30 * time.Second, Idle: time.Minute},
+		retrySettings: retrySettings{Waiting: 1_000_000, Firing: *firing, PerSecond: 1000, Lateness: 30 * time.Second, Idle: time.Minute, Storm: *storm},
 		hookline:      *hookline, profiles: *profiles, say: func(text string) { fmt.Fprintln(os.Stderr, "bench:", text) },
 	}
 	if *short {
-		b.retrySettings = retrySettings{Waiting: 5000, Firing: 5000, PerSecond: 200, Lateness: 3 * time.Second, Idle: 3 * time.Second}
+		b.retrySettings = retrySettings{Waiting: 5000, Firing: 5000, PerSecond: 200, Lateness: 3 * time.Second, Idle: 3 * time.Second, Storm: 4000}
 	}
 	var err error
 	if b.servers, err = serversFromEnvironment(); err != nil {
@@ -92,6 +94,7 @@ func runRetries(ctx context.Context, args []string) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(b.dir) }() // a leftover in the temporary folder harms nobody
+	began := time.Now()
 	b.report = retryReport{retrySettings: b.retrySettings, Machine: describeMachine(ctx)}
 	for _, step := range []struct {
 		name string
@@ -107,6 +110,7 @@ func runRetries(ctx context.Context, args []string) error {
 			return err
 		}},
 		{"lateness", b.lateness},
+		{"storm", b.storm},
 	} {
 		if *only != "" && *only != step.name {
 			continue
@@ -118,6 +122,7 @@ func runRetries(ctx context.Context, args []string) error {
 	if *only != "" {
 		return nil // what it has said on the way is all there is
 	}
+	b.report.Took = time.Since(began)
 	text := b.report.markdown()
 	fmt.Print(text)
 	if *out == "" {
@@ -339,44 +344,57 @@ func (b *retryBench) info(ctx context.Context, section, name string) (int64, err
 	return 0, fmt.Errorf("redis does not tell %s", name)
 }
 
+// firing is how fast retries were fired, and the processor time of each.
+type firing struct {
+	PerSecond               float64
+	Scheduler, Redis, Kafka time.Duration
+	Machine                 float64 // the share of it that was used, by whomever
+}
+
 // firing measures how many due retries are fired in a second, when all are due at once.
-func (b *retryBench) firing(ctx context.Context, name, cache string) (perSecond float64, err error) {
+func (b *retryBench) firing(ctx context.Context, name, cache string) (f firing, err error) {
 	end, err := b.open(ctx, name)
 	if err != nil {
-		return 0, err
+		return f, err
 	}
 	defer end()
 	scheduler, err := b.scheduler(ctx, name, cache)
 	if err != nil {
-		return 0, err
+		return f, err
 	}
 	defer scheduler.stop()
 	due := time.Now().Add(20*time.Second + time.Duration(b.Firing)*50*time.Microsecond)
 	if err := b.write(ctx, 0, b.Firing, func(int) time.Duration { return time.Until(due) }); err != nil {
-		return 0, err
+		return f, err
 	}
 	if err := until(ctx, scheduler, "fill the index", func() bool { return b.indexed(ctx) == b.Firing }); err != nil {
-		return 0, err
+		return f, err
 	}
 	if time.Now().After(due) {
-		return 0, errors.New("the index was not full before anything was due")
+		return f, errors.New("the index was not full before anything was due")
 	}
 	if err := until(ctx, scheduler, "begin to fire", func() bool { return b.fired(ctx) > 0 }); err != nil {
-		return 0, err
+		return f, err
 	}
 	pids := b.servers.pids()
 	pids["scheduler"] = scheduler.pid()
 	profiled := b.profiling(ctx, scheduler, name)
 	began, before, used := time.Now(), b.fired(ctx), measure(pids)
 	if err := until(ctx, scheduler, "fire", func() bool { return b.fired(ctx) >= b.Firing }); err != nil {
-		return 0, err
+		return f, err
 	}
-	perSecond = float64(b.Firing-before) / time.Since(began).Seconds()
-	spent := measure(pids).since(used)
-	each := func(who string) time.Duration { return spent.cpu[who] / time.Duration(b.Firing-before) }
-	b.say(fmt.Sprintf("%s: %.0f fired/s; each used %v of the scheduler, %v of Redis, %v of Kafka; the machine used %.0f %%", name, perSecond,
-		each("scheduler"), each("redis"), each("kafka"), 100*spent.cpu[""].Seconds()/time.Since(began).Seconds()/float64(runtime.NumCPU())))
-	return perSecond, <-profiled
+	took, spent, fired := time.Since(began).Seconds(), measure(pids).since(used), time.Duration(b.Firing-before)
+	f = firing{
+		PerSecond: float64(fired) / took, Scheduler: spent.cpu["scheduler"] / fired, Redis: spent.cpu["redis"] / fired, Kafka: spent.cpu["kafka"] / fired,
+		Machine: spent.cpu[""].Seconds() / took / float64(runtime.NumCPU()),
+	}
+	b.say(name + ": " + f.String())
+	return f, <-profiled
+}
+
+func (f firing) String() string {
+	return fmt.Sprintf("%.0f/s; each used %v of the scheduler, %v of Redis, %v of Kafka; the machine was used to %.0f %%",
+		f.PerSecond, f.Scheduler, f.Redis, f.Kafka, 100*f.Machine)
 }
 
 // profiling writes a CPU profile of the scheduler's next seconds, where one is asked for.
@@ -420,39 +438,57 @@ func (b *retryBench) lateness(ctx context.Context) error {
 	defer scheduler.stop()
 	total := b.PerSecond * int(b.Lateness.Seconds())
 	first := time.Now().Add(25 * time.Second)
-	reader, err := b.cluster.Client(kgo.ConsumeTopics(b.cluster.Topics.Deliveries, b.cluster.Topics.Retries), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
-	if err != nil {
-		return err
-	}
-	defer reader.Close()
+	came := map[webhook.Trip]time.Time{}
+	arriving := make(chan error, 1)
+	reading, stop := context.WithTimeout(ctx, time.Until(first)+b.Lateness+time.Minute)
+	defer stop()
+	go func() {
+		arriving <- b.read(reading, b.cluster.Topics.Deliveries, func(r *kgo.Record, now time.Time) bool {
+			if d, err := wire.DecodeDelivery(r.Value); err == nil {
+				came[d.Key()] = now
+			}
+			return len(came) < total
+		})
+	}()
 	if err := b.write(ctx, 0, total, func(n int) time.Duration {
 		return time.Until(first.Add(time.Duration(n) * time.Second / time.Duration(b.PerSecond)))
 	}); err != nil {
 		return err
 	}
-	due, came := map[webhook.Trip]time.Time{}, map[webhook.Trip]time.Time{}
-	ctx, cancel := context.WithTimeout(ctx, b.Lateness+2*time.Minute)
-	defer cancel()
-	for len(came) < total {
-		fetches := reader.PollFetches(ctx)
-		now := time.Now()
-		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("%d of %d arrived: %w", len(came), total, err)
+	if err := <-arriving; err != nil {
+		return fmt.Errorf("%d of %d arrived: %w", len(came), total, err)
+	}
+	due := map[webhook.Trip]time.Time{}
+	if err := b.read(reading, b.cluster.Topics.Retries, func(r *kgo.Record, _ time.Time) bool {
+		if retry, err := wire.DecodeRetry(r.Value); err == nil && len(r.Value) > 0 {
+			due[retry.Delivery.Key()] = r.Timestamp.Add(retry.Delay)
 		}
-		fetches.EachRecord(func(r *kgo.Record) {
-			if r.Topic == b.cluster.Topics.Deliveries {
-				if d, err := wire.DecodeDelivery(r.Value); err == nil {
-					came[d.Key()] = now
-				}
-			} else if retry, err := wire.DecodeRetry(r.Value); err == nil && len(r.Value) > 0 {
-				due[retry.Delivery.Key()] = r.Timestamp.Add(retry.Delay)
-			}
-		})
+		return len(due) < total
+	}); err != nil {
+		return err
 	}
 	for trip, at := range came {
 		b.report.Late = append(b.report.Late, at.Sub(due[trip]))
 	}
 	slices.Sort(b.report.Late)
 	b.say(fmt.Sprintf("late: p50 %v, p99 %v, earliest %v", b.report.Late[total/2], b.report.Late[total*99/100], b.report.Late[0]))
+	return nil
+}
+
+// read gives the records of a topic from its start on, and when they came, until each has enough.
+func (b *retryBench) read(ctx context.Context, topic string, each func(*kgo.Record, time.Time) (more bool)) error {
+	reader, err := b.cluster.Client(kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	if err != nil {
+		return err
+	}
+	defer reader.Close()
+	for more := true; more; {
+		fetches := reader.PollFetches(ctx)
+		now := time.Now()
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		fetches.EachRecord(func(r *kgo.Record) { more = more && each(r, now) })
+	}
 	return nil
 }

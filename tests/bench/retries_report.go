@@ -11,13 +11,15 @@ import (
 type retryReport struct {
 	retrySettings
 	Machine Machine
+	Took    time.Duration
 
 	Memory, MemoryTwice  int64 // of Redis, above what it has when empty
 	RSS, RSSTwice        int64 // of the scheduler, at its peak
 	IdleCPU              float64
 	IdleCommands         float64 // a second
 	Rebuild, RebuildWork time.Duration
-	Uncached, Cached     float64 // fired a second
+	Uncached, Cached     firing
+	Storm                stormResult
 	Late                 []time.Duration
 }
 
@@ -43,11 +45,18 @@ func (r *retryReport) markdown() string {
 	row("idle, processor", fmt.Sprintf("%.2f %% of a core", 100*r.IdleCPU), "1 %", r.IdleCPU < 0.01)
 	row("idle, Redis commands", fmt.Sprintf("%.1f /s", r.IdleCommands), "5 /s", r.IdleCommands < 5)
 	row("rebuild after FLUSHALL", fmt.Sprintf("%.1f s", r.RebuildWork.Seconds()), "60 s", r.RebuildWork <= time.Minute)
-	row("fired, bodies from Kafka", fmt.Sprintf("%.0f /s", r.Uncached), "10,000 /s", r.Uncached >= 10_000)
-	row("fired, bodies cached", fmt.Sprintf("%.0f /s", r.Cached), "25,000 /s", r.Cached >= 25_000)
+	row("fired, bodies from Kafka", fmt.Sprintf("%.0f /s", r.Uncached.PerSecond), "10,000 /s", r.Uncached.PerSecond >= 10_000)
+	row("fired, bodies cached", fmt.Sprintf("%.0f /s", r.Cached.PerSecond), "25,000 /s", r.Cached.PerSecond >= 25_000)
 	row(fmt.Sprintf("lateness at %d due/s, p50", r.PerSecond), ms(quantile(.5)), "15 ms", quantile(.5) <= 15*time.Millisecond)
 	row("p99", ms(quantile(.99)), "100 ms", quantile(.99) <= 100*time.Millisecond)
 	row("earliest", ms(r.Late[0]), "never early", r.Late[0] >= 0)
+	s := r.Storm
+	row(fmt.Sprintf("storm of %d: new events at half of the path's %.0f /s", r.retrySettings.Storm, s.Path), fmt.Sprintf("%.0f /s", s.New.PerSecond),
+		fmt.Sprintf("%.0f /s", 0.97*s.Offered), s.New.PerSecond >= 0.97*s.Offered)
+	row("the storm alone, of the path", fmt.Sprintf("%.0f %%", 100*s.Alone/s.Path), "80 %", s.Alone >= 0.8*s.Path)
+	row(fmt.Sprintf("%d of one endpoint, due behind it, of the storm's %.0f s", behindStorm, s.Took.Seconds()), fmt.Sprintf("%.0f s", s.Behind.Seconds()),
+		fmt.Sprintf("%.0f s", s.Took.Seconds()/2), s.Behind <= s.Took/2)
+	row("delivered twice in it", fmt.Sprint(s.Duplicates), "0", s.Duplicates == 0)
 	fmt.Fprintf(&t, `
 Everything runs on this one machine: Kafka (one broker), Redis and one scheduler with its default settings, 12 partitions. Retries are
 of events with 400 bytes of data, of 100 subscriptions.
@@ -56,8 +65,14 @@ of events with 400 bytes of data, of 100 subscriptions.
 - *Rebuild*: from the first word in the scheduler's log that it builds an index again to the last that one is built. The loss itself was
   noticed, with nothing due and nothing coming in, and everything built %.1f s after FLUSHALL: a scheduler without work looks every 15 s.
 - *Fired*: %d retries that are due at the same moment, from the first on the deliveries topic to the last. No delivery worker runs, so that
-  nothing is paced. Cached: the cache is large enough for all. From Kafka: there is none.
+  nothing is paced. Cached: the cache is large enough for all. From Kafka: there is none.  Cached: %v. From Kafka: %v.
 - *Lateness*: from the broker's append time plus the delay to when a consumer of the deliveries topic has the record; %d retries.
-`, r.Idle, r.Waiting, r.Rebuild.Seconds(), r.Firing, len(r.Late))
+- *Storm*: with a delivery worker and a receiver, %d endpoints. The path's speed is that of deliveries that wait for the worker. The storm
+  is due in one second; beside it new events are offered at half that speed for %.0f s, and %.0f retries a second were delivered, new events
+  with p50 %s, p99 %s; the rest of the storm follows alone. All of it shares the two cores with the scheduler, Redis and the bench.
+
+The bench took %v.
+`, r.Idle, r.Waiting, r.Rebuild.Seconds(), r.Firing, r.Cached, r.Uncached, len(r.Late), stormEndpoints, float64(r.retrySettings.Storm)/max(s.Path, 1), s.Beside,
+		ms(time.Duration(s.New.P50)), ms(time.Duration(s.New.P99)), r.Took.Round(time.Second))
 	return t.String()
 }

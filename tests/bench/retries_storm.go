@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/hookline/hookline/pkg/webhook"
+	"github.com/hookline/hookline/pkg/wire"
+)
+
+// stormResult is what a storm of retries did to the delivery path, and it to the storm.
+type stormResult struct {
+	Path       float64 // delivered a second, without a storm and without a bound
+	Offered    float64 // new events a second beside the storm: half of that
+	New        tally   // of them
+	Beside     float64 // retries delivered a second beside new events
+	Alone      float64 // and without
+	Took       time.Duration
+	Behind     time.Duration // until what one endpoint had due behind the storm was delivered
+	Duplicates int
+}
+
+const (
+	stormEndpoints = 100
+	behindStorm    = 200
+)
+
+// storm lets retries of a hundred endpoints be due in the same second, offers new events at half of the speed of the path, and looks
+// who gets through. Workers and receiver are real.
+func (b *retryBench) storm(ctx context.Context) error {
+	e := &engineBench{Servers: b.servers, hookline: b.hookline, dir: b.dir, scale: 1}
+	if err := b.redis.FlushAll(ctx).Err(); err != nil {
+		return err
+	}
+	return e.with(ctx, func(r *rig) error {
+		if err := errors.Join(r.subscribe(ctx, "storm", stormEndpoints, 0), r.subscribe(ctx, "new", stormEndpoints, 0),
+			r.subscribe(ctx, "path", stormEndpoints, 0), r.subscribe(ctx, "behind", 1, 0), r.startAll(ctx, "delivery", "scheduler")); err != nil {
+			return err
+		}
+		calm := b.Storm / 4
+		if err := r.preload(ctx, calm, among("path", stormEndpoints)); err != nil {
+			return err
+		}
+		path, err := r.arrived(ctx, "path", calm)
+		if err != nil {
+			return err
+		}
+		b.report.Storm.Path, b.report.Storm.Offered = path.PerSecond, path.PerSecond/2
+		due := time.Now().Add(5*time.Second + time.Duration(b.Storm)*50*time.Microsecond)
+		if err := errors.Join(r.retries(ctx, b.Storm, due, among("storm", stormEndpoints)),
+			r.retries(ctx, behindStorm, due.Add(time.Second), one("behind"))); err != nil {
+			return err
+		}
+		return b.weather(ctx, r, due)
+	})
+}
+
+// weather watches the storm from its first moment to its end.
+func (b *retryBench) weather(ctx context.Context, r *rig, due time.Time) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(time.Until(due)):
+	}
+	s := &b.report.Storm
+	// As long as half of the storm's time, if it gets the other half of the path.
+	beside := time.Duration(float64(b.Storm) / s.Path * float64(time.Second))
+	behind := make(chan error, 1)
+	go func() {
+		_, err := r.arrived(ctx, "behind", behindStorm)
+		s.Behind = time.Since(due)
+		behind <- err
+	}()
+	if err := r.pace(ctx, beside, flow{int(s.Offered), among("new", stormEndpoints)}); err != nil {
+		return err
+	}
+	amid, err := r.receiver.tally(ctx, "storm")
+	if err != nil {
+		return err
+	}
+	s.Beside = float64(amid.Events) / time.Since(due).Seconds()
+	since := time.Now()
+	end, err := r.drained(ctx, "storm", b.Storm)
+	if err != nil {
+		return err
+	}
+	s.Took, s.Duplicates = time.Since(due), end.Requests-end.Events
+	if left := end.Events - amid.Events; left > 0 {
+		s.Alone = float64(left) / time.Since(since).Seconds()
+	}
+	if s.New, err = r.arrived(ctx, "new", int(s.Offered*beside.Seconds())*99/100); err != nil {
+		return err
+	}
+	b.say(fmt.Sprintf("storm: the path does %.0f/s; beside %.0f/s new ones (of %.0f/s, p99 %s) %.0f/s retries, alone %.0f/s, all after %v, those behind after %v, %d twice",
+		s.Path, s.New.PerSecond, s.Offered, ms(time.Duration(s.New.P99)), s.Beside, s.Alone, s.Took, s.Behind, s.Duplicates))
+	return <-behind
+}
+
+// retries writes retries that are all due at one moment.
+func (r *rig) retries(ctx context.Context, count int, due time.Time, pick func(n int) string) error {
+	for n := range count {
+		d, err := wire.DecodeDelivery(r.record(pick(n)).Value)
+		if err != nil {
+			return err
+		}
+		d.Trip++
+		retry := &webhook.Retry{Delivery: *d, Delay: max(time.Until(due), 0), Reason: webhook.ReasonHTTPStatus}
+		r.produce(ctx, &kgo.Record{Topic: r.Topics.Retries, Key: []byte(d.Key().String()), Value: wire.EncodeRetry(retry)})
+	}
+	return r.flush(ctx)
+}
+
+// drained waits like arrived, and asks seldom: the receiver sorts what it has.
+func (r *rig) drained(ctx context.Context, group string, want int) (tally, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
+	defer cancel()
+	for {
+		t, err := r.receiver.tally(ctx, group)
+		if err != nil || t.Events >= want {
+			return t, err
+		}
+		select {
+		case <-ctx.Done():
+			return t, fmt.Errorf("%d of %d arrived at %s: %w", t.Events, want, group, ctx.Err())
+		case <-time.After(time.Second):
+		}
+	}
+}
