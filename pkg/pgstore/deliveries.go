@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/hookline/hookline/pkg/store"
 	"github.com/hookline/hookline/pkg/store/sqlstore"
@@ -55,16 +56,19 @@ func writeDeliveries(ctx context.Context, conn *pgx.Conn, b *store.Batch) error 
 
 // mergeDeliveries takes each delivery once. They go in by id, so that two recorders lock rows in the same order. Most have no row yet
 // and are copied straight into the table; of the others only those are written that change their row.
-func mergeDeliveries(ctx context.Context, conn *pgx.Conn, deliveries []store.Delivery) error {
-	slices.SortFunc(deliveries, func(x, y store.Delivery) int { return bytes.Compare(x.ID[:], y.ID[:]) })
+func mergeDeliveries(ctx context.Context, conn *pgx.Conn, layer []store.Delivery) error {
+	deliveries := make([]*store.Delivery, len(layer))
+	for i := range layer {
+		deliveries[i] = &layer[i]
+	}
+	sortByID(deliveries)
 	known, err := known(ctx, conn, deliveries)
 	if err != nil {
 		return err
 	}
 	var changed []*store.Delivery
 	fresh, unknown := newRows(len(deliveries), 320), make([]*store.Delivery, 0, len(deliveries))
-	for i := range deliveries {
-		d := &deliveries[i]
+	for _, d := range deliveries {
 		switch row := d.Nearest(known[d.ID]); {
 		case row == nil:
 			unknown = append(unknown, d)
@@ -85,6 +89,10 @@ func mergeDeliveries(ctx context.Context, conn *pgx.Conn, deliveries []store.Del
 	return mergeStaged(ctx, conn, changed)
 }
 
+func sortByID(deliveries []*store.Delivery) {
+	slices.SortFunc(deliveries, func(x, y *store.Delivery) int { return bytes.Compare(x.ID[:], y.ID[:]) })
+}
+
 // changes reports whether the record changes the row.
 func changes(row store.Delivery, d *store.Delivery) bool {
 	merged := row
@@ -92,18 +100,21 @@ func changes(row store.Delivery, d *store.Delivery) bool {
 	return merged != row
 }
 
+// uuids is an array as the driver writes it without a detour over text.
+type uuids = pgtype.FlatArray[pgtype.UUID]
+
 // known are the rows that deliveries may belong to, by id: for new ones those that are not much older, for redeliveries all.
-func known(ctx context.Context, conn *pgx.Conn, deliveries []store.Delivery) (map[uuid.UUID][]store.Delivery, error) {
+func known(ctx context.Context, conn *pgx.Conn, deliveries []*store.Delivery) (map[uuid.UUID][]store.Delivery, error) {
 	rows := map[uuid.UUID][]store.Delivery{}
-	var again []uuid.UUID
-	ids, since := make([]uuid.UUID, 0, len(deliveries)), deliveries[0].CreatedAt
-	for i := range deliveries {
-		d := &deliveries[i]
+	var again uuids
+	ids, since := make(uuids, 0, len(deliveries)), deliveries[0].CreatedAt
+	for _, d := range deliveries {
+		id := pgtype.UUID{Bytes: d.ID, Valid: true}
 		if d.Generation > 0 {
-			again = append(again, d.ID)
+			again = append(again, id)
 			continue
 		}
-		ids = append(ids, d.ID)
+		ids = append(ids, id)
 		if d.CreatedAt.Before(since) {
 			since = d.CreatedAt
 		}
@@ -114,7 +125,7 @@ func known(ctx context.Context, conn *pgx.Conn, deliveries []store.Delivery) (ma
 	return rows, readKnown(ctx, conn, rows, again, time.Time{})
 }
 
-func readKnown(ctx context.Context, conn *pgx.Conn, into map[uuid.UUID][]store.Delivery, ids []uuid.UUID, since time.Time) error {
+func readKnown(ctx context.Context, conn *pgx.Conn, into map[uuid.UUID][]store.Delivery, ids uuids, since time.Time) error {
 	if len(ids) == 0 {
 		return nil
 	}
@@ -138,7 +149,7 @@ func mergeStaged(ctx context.Context, conn *pgx.Conn, deliveries []*store.Delive
 	if len(deliveries) == 0 {
 		return nil
 	}
-	slices.SortFunc(deliveries, func(x, y *store.Delivery) int { return bytes.Compare(x.ID[:], y.ID[:]) })
+	sortByID(deliveries)
 	r := newRows(len(deliveries), 320)
 	for _, d := range deliveries {
 		r.delivery(d)

@@ -33,9 +33,19 @@ type batch struct {
 
 type subscription struct{ tenant, id string }
 
-func newBatch() *batch {
+// room is how many rows of each kind a batch has.
+type room struct{ deliveries, attempts, events int }
+
+func (b *batch) room() room { return room{len(b.Deliveries), len(b.Attempts), len(b.Events)} }
+
+// newBatch makes room for as much as the one before it had.
+func newBatch(r room) *batch {
 	return &batch{
-		Batch:   store.Batch{Offsets: map[store.TopicPartition]int64{}, From: map[store.TopicPartition]int64{}},
+		Batch: store.Batch{
+			Deliveries: make([]store.Delivery, 0, r.deliveries), Attempts: make([]webhook.Attempt, 0, r.attempts), Events: make([]webhook.Event, 0, r.events),
+			Offsets: map[store.TopicPartition]int64{}, From: map[store.TopicPartition]int64{},
+		},
+		deliveryOf: make([]*kgo.Record, 0, r.deliveries), attemptOf: make([]*kgo.Record, 0, r.attempts), eventOf: make([]*kgo.Record, 0, r.events),
 		disable: map[subscription]request{},
 	}
 }

@@ -182,13 +182,15 @@ func (ss *session) forget(gone map[string][]int32) {
 func (ss *session) take(ctx context.Context, batches chan<- *batch) {
 	defer close(batches)
 	var lastLogged time.Time
+	var before room
 	for ctx.Err() == nil {
-		b := newBatch()
+		b := newBatch(before)
 		ss.fill(ctx, b, &lastLogged)
 		if b.records == 0 {
 			continue
 		}
 		ss.chain(b)
+		before = b.room()
 		select {
 		case batches <- b:
 		case <-ss.ended:

@@ -49,7 +49,7 @@ func TestWaitingChangesNothingThatIsWritten(t *testing.T) {
 				}
 			}
 		}
-		b := newBatch()
+		b := newBatch(room{})
 		for range rapid.IntRange(1, 40).Draw(t, "records") {
 			now = now.Add(time.Duration(rapid.IntRange(0, 1500).Draw(t, "ms")) * time.Millisecond)
 			event := fmt.Sprint("event", rapid.IntRange(0, 3).Draw(t, "event"))
@@ -58,7 +58,7 @@ func TestWaitingChangesNothingThatIsWritten(t *testing.T) {
 			if rapid.Bool().Draw(t, "an attempt") {
 				a := newAttempt(d, d.Attempts+1, rapid.SampledFrom(webhook.Statuses()).Draw(t, "status"))
 				r := record(names.Attempts, wire.EncodeAttempt(a))
-				one := newBatch()
+				one := newBatch(room{})
 				one.add(r, names, &waiting{})
 				merge(want, one.Deliveries[0])
 				b.add(r, names, &w)
