@@ -156,3 +156,15 @@ func Outlive(ctx context.Context, bound time.Duration) (outliving context.Contex
 		cancel(context.Canceled)
 	}
 }
+
+// Throttle lets a message that repeats through once a minute. It is for one goroutine.
+type Throttle struct{ last time.Time }
+
+// Allow reports whether the message may be said now.
+func (t *Throttle) Allow() bool {
+	if !t.last.IsZero() && time.Since(t.last) < time.Minute {
+		return false
+	}
+	t.last = time.Now()
+	return true
+}
