@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -24,6 +23,8 @@ import (
 	"github.com/hookline/hookline/pkg/run"
 	"github.com/hookline/hookline/pkg/seal"
 	"github.com/hookline/hookline/pkg/telemetry"
+	"github.com/hookline/hookline/services/api/journal"
+	"github.com/hookline/hookline/services/api/replay"
 )
 
 // Config is what an operator sets.
@@ -108,7 +109,7 @@ type Service struct {
 	keys     *keyring
 	tokens   *tokens
 	relay    *relay
-	replays  *replayer
+	replays  *replay.Runner
 	requests *gate
 	database *health.Condition
 	kafka    *health.Condition
@@ -116,8 +117,8 @@ type Service struct {
 	prepared *health.Condition
 	// transport makes the requests of Send Test.
 	transport *http.Transport
-	// client is nil before Run has opened it.
-	client atomic.Pointer[kgo.Client]
+	// journal cannot be asked before Run.
+	journal *journal.Journal
 }
 
 // New checks and assembles; it opens and starts nothing.
@@ -131,16 +132,17 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		keys:      newKeyring(deps.Store),
 		tokens:    newTokens(cfg.OIDC),
 		requests:  newGate(),
+		journal:   journal.New(deps.Kafka),
 		transport: deps.Endpoint.Transport(),
 		database:  deps.Health.Need("api: database", errors.New("starting")),
 		kafka:     deps.Health.Need("api: kafka", errors.New("starting")),
 		prepared:  deps.Health.Need("api: bootstrap key", errors.New("starting")),
 	}
 	s.relay = &relay{
-		outbox: deps.Store, publish: s.produce, topic: deps.Kafka.Topics.Config,
+		outbox: deps.Store, publish: s.journal.Write, topic: deps.Kafka.Topics.Config,
 		poll: cfg.OutboxPoll, wake: make(chan struct{}, 1), log: s.log,
 	}
-	s.replays = newReplayer(s)
+	s.replays = replay.New(replay.Deps{Log: s.log, Topics: deps.Kafka.Topics, Store: deps.Store, Journal: s.journal, Profiles: deps.Profiles})
 	if err := s.assemble(); err != nil {
 		return nil, err
 	}
@@ -173,7 +175,7 @@ func (s *Service) Run(ctx context.Context) error {
 	defer client.Close()
 	defer s.transport.CloseIdleConnections()
 	defer s.tokens.transport.CloseIdleConnections()
-	s.client.Store(client)
+	s.journal.Use(client)
 	outliving, done := run.Outlive(ctx, s.cfg.DrainTimeout)
 	defer done()
 
@@ -183,7 +185,7 @@ func (s *Service) Run(ctx context.Context) error {
 	background.Go(func() { s.watchKafka(ctx, client) })
 	served, stopRelay := context.WithCancel(outliving)
 	background.Go(func() { s.relay.run(served, outliving) })
-	background.Go(func() { s.replays.run(ctx, outliving) })
+	background.Go(func() { s.replays.Run(ctx, outliving) })
 
 	err = s.serve(ctx, outliving, listener)
 	cancel()
@@ -216,16 +218,3 @@ func (s *Service) serve(ctx, outliving context.Context, listener net.Listener) e
 
 // produceTimeout bounds the wait for Kafka's acknowledgement; the caller is told to try again.
 const produceTimeout = 10 * time.Second
-
-var errNotRunning = errors.New("the service is not running")
-
-// produce writes records in order and waits until all in-sync replicas have them. On an error some may have been
-// written.
-func (s *Service) produce(ctx context.Context, records ...*kgo.Record) (kgo.ProduceResults, error) {
-	client := s.client.Load()
-	if client == nil {
-		return nil, errNotRunning
-	}
-	results := client.ProduceSync(ctx, records...)
-	return results, results.FirstErr()
-}

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/hookline/hookline/pkg/kafka"
 	"github.com/hookline/hookline/pkg/retryqueue"
@@ -76,7 +75,7 @@ type waitingTrip struct {
 
 func (s *Service) trip(ctx context.Context, row *store.Delivery) (waitingTrip, bool) {
 	name := s.deps.Kafka.Topics.Retries
-	ends, err := s.ends(ctx, name)
+	ends, err := s.journal.Ends(ctx, name)
 	if err != nil || len(ends) == 0 {
 		return waitingTrip{}, false
 	}
@@ -89,13 +88,11 @@ func (s *Service) trip(ctx context.Context, row *store.Delivery) (waitingTrip, b
 		if waits.Trip.IsCommand() {
 			continue
 		}
-		var retry *webhook.Retry
-		err := s.readRange(ctx, name, partition, waits.Offset, waits.Offset+1, func(r *kgo.Record) {
-			if r.Offset == waits.Offset && string(r.Key) == waits.Trip.String() {
-				retry, _ = wire.DecodeRetry(r.Value) // what cannot be read is the scheduler's to reject
-			}
-		})
-		if err == nil && retry != nil {
+		record, err := s.journal.Record(ctx, webhook.Position{Topic: name, Partition: partition, Offset: waits.Offset})
+		if err != nil || record == nil || string(record.Key) != waits.Trip.String() {
+			continue
+		}
+		if retry, err := wire.DecodeRetry(record.Value); err == nil { // what cannot be read is the scheduler's to reject
 			return waitingTrip{reason: retry.Reason, due: waits.Due}, true
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/hookline/hookline/pkg/retryqueue"
 	"github.com/hookline/hookline/pkg/webhook"
+	"github.com/hookline/hookline/services/api/replay"
 )
 
 // trips is a timer index that has been told what waits.
@@ -39,8 +40,8 @@ func TestWhyAPendingDeliveryIsPutBackAndUntilWhenIsShownWhereItIsAskedFor(t *tes
 		event := "of " + string(reason)
 		delivery := r.deliver(sub, event, webhook.Pending)
 		d := webhook.Delivery{ID: uuid.MustParse(delivery), Trip: 3, Attempts: 2, SubscriptionID: sub, CreatedAt: when, Event: webhook.Event{ID: event, Type: "a", Tenant: webhook.DefaultTenant}}
-		record := retryRecord(r.kafka.Topics.Retries, &d, reason)
-		if _, err := r.service.produce(t.Context(), record); err != nil {
+		record := replay.Record(r.kafka.Topics.Retries, &d, reason)
+		if _, err := r.service.journal.Write(t.Context(), record); err != nil {
 			t.Fatal(err)
 		}
 		command := retryqueue.Waiting{Trip: webhook.Command(d.ID, 0), Due: due, Offset: 999}

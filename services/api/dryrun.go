@@ -11,6 +11,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/hookline/hookline/pkg/event"
+	"github.com/hookline/hookline/pkg/filter"
 	"github.com/hookline/hookline/pkg/store"
 	"github.com/hookline/hookline/pkg/webhook"
 )
@@ -67,7 +68,7 @@ func (s *Service) dryRun(ctx context.Context, who caller, in *dryRunInput) (*dry
 		return nil, err
 	}
 	try := &dryRunOutput{Body: dryRunView{Complete: true, Events: []triedEventView{}}}
-	wanted := selection{types: webhook.Subscription{EventTypes: in.Body.EventTypes}, filter: compiled}
+	wanted := filter.Selection{Types: in.Body.EventTypes, Filter: compiled}
 	if len(in.Body.Events) > 0 {
 		try.Body.add(&wanted, given)
 		return try, nil
@@ -94,14 +95,14 @@ func (s *Service) dryRun(ctx context.Context, who caller, in *dryRunInput) (*dry
 	return try, nil
 }
 
-func (v *dryRunView) add(wanted *selection, events []webhook.Event) {
+func (v *dryRunView) add(wanted *filter.Selection, events []webhook.Event) {
 	for i := range events {
 		e := &events[i]
-		tried := triedEventView{EventID: e.ID, EventType: e.Type, RecordedAt: timeOrNull(e.RecordedAt), Matched: wanted.wants(e), Clauses: []clauseView{}}
+		tried := triedEventView{EventID: e.ID, EventType: e.Type, RecordedAt: timeOrNull(e.RecordedAt), Matched: wanted.Wants(e), Clauses: []clauseView{}}
 		if tried.Matched {
 			v.Matched++
 		} else {
-			tried.Clauses = wanted.explain(e)
+			tried.Clauses = viewClauses(wanted.Explain(e))
 		}
 		v.Looked++
 		v.Events = append(v.Events, tried)

@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/hookline/hookline/pkg/event"
+	"github.com/hookline/hookline/pkg/filter"
 	"github.com/hookline/hookline/pkg/store"
 	"github.com/hookline/hookline/pkg/strictjson"
 	"github.com/hookline/hookline/pkg/webhook"
@@ -163,9 +164,12 @@ func noRecord(at string) error {
 
 // explainRecord explains what Kafka has at a place and the audit has not.
 func (s *Service) explainRecord(ctx context.Context, who caller, at webhook.Position, page store.Page) (*explanationOutput, error) {
-	record, err := s.record(ctx, at)
+	const patience = 5 * time.Second
+	bounded, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	record, err := s.journal.Record(bounded, at)
 	if err != nil {
-		return nil, err
+		return nil, noKafka()
 	}
 	if record == nil {
 		return nil, noRecord(at.String())
@@ -216,34 +220,6 @@ func tenantNamed(r *kgo.Record) (tenant string, known bool) {
 		return err
 	})
 	return tenant, err == nil
-}
-
-// record reads one record of Kafka; nil where Kafka does not keep it, or does not have it yet.
-func (s *Service) record(ctx context.Context, at webhook.Position) (found *kgo.Record, err error) {
-	const patience = 5 * time.Second
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	starts, err := s.starts(ctx, at.Topic)
-	if err != nil {
-		return nil, noKafka()
-	}
-	ends, err := s.ends(ctx, at.Topic)
-	if err != nil {
-		return nil, noKafka()
-	}
-	start, known := starts[at.Partition]
-	if !known || at.Offset < start || at.Offset >= ends[at.Partition] {
-		return nil, nil
-	}
-	err = s.readRange(ctx, at.Topic, at.Partition, at.Offset, at.Offset+1, func(r *kgo.Record) {
-		if r.Offset == at.Offset {
-			found = r
-		}
-	})
-	if err != nil {
-		return nil, noKafka()
-	}
-	return found, nil
 }
 
 func (s *Service) explain(ctx context.Context, e *webhook.Event, recorded bool, page store.Page) (*explanationOutput, error) {
@@ -342,11 +318,11 @@ func (d *deliveriesOfEvent) view(id uuid.UUID, sub *webhook.Subscription) *expla
 
 func explainSubscription(e *webhook.Event, sub *webhook.Subscription, delivery *explainedDelView) explainedSubView {
 	view := explainedSubView{SubscriptionID: sub.ID, Name: sub.Name, Status: string(sub.Status), Delivery: delivery}
-	wanted, err := selectionOf(sub.EventTypes, sub.Filter)
+	wanted, err := filter.Select(sub.EventTypes, sub.Filter)
 	if err != nil {
 		view.Clauses = []clauseView{{Pointer: "/filter", Detail: "the filter is not understood by this process"}}
 	} else {
-		view.Clauses = wanted.explain(e)
+		view.Clauses = viewClauses(wanted.Explain(e))
 	}
 	view.Outcome, view.Detail = outcomeOf(e, sub, delivery, view.Clauses)
 	return view

@@ -5,7 +5,6 @@ import (
 	"errors"
 
 	"github.com/hookline/hookline/pkg/filter"
-	"github.com/hookline/hookline/pkg/webhook"
 )
 
 // clauseView is a condition that an event does not meet.
@@ -33,34 +32,10 @@ func compileFilter(given json.RawMessage) (*filter.Filter, fieldErrors) {
 	return compiled, f
 }
 
-// selection is what a subscription wants: types, then a filter.
-type selection struct {
-	types  webhook.Subscription // only its EventTypes
-	filter *filter.Filter
-}
-
-// selectionOf compiles what has been saved. A filter that does not compile here was saved by a newer process.
-func selectionOf(eventTypes []string, saved json.RawMessage) (selection, error) {
-	compiled, err := filter.Compile(saved)
-	return selection{types: webhook.Subscription{EventTypes: eventTypes}, filter: compiled}, err
-}
-
-func (s *selection) wants(e *webhook.Event) bool {
-	if !s.types.Wants(e.Type) {
-		return false
+func viewClauses(clauses []filter.Clause) []clauseView {
+	views := make([]clauseView, len(clauses))
+	for i, c := range clauses {
+		views[i] = clauseView{Pointer: c.Pointer, Detail: c.Detail}
 	}
-	matched, _ := s.filter.Match(e) // a filter that cannot be evaluated matches nothing
-	return matched
-}
-
-// explain lists what an event does not meet; nothing where it matches.
-func (s *selection) explain(e *webhook.Event) []clauseView {
-	clauses := []clauseView{}
-	if !s.types.Wants(e.Type) {
-		clauses = append(clauses, clauseView{Pointer: "/eventTypes", Detail: "no pattern covers the type " + e.Type})
-	}
-	for _, c := range s.filter.Explain(e) {
-		clauses = append(clauses, clauseView{Pointer: "/filter" + c.Pointer, Detail: c.Detail})
-	}
-	return clauses
+	return views
 }

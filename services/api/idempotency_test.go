@@ -128,14 +128,14 @@ func TestWhatMayChangeWithoutAnotherRequestIsNotKept(t *testing.T) {
 	// Kafka is away while it is asked for, and there again.
 	sub := r.subscribe("sub")
 	ended := r.deliver(sub, "e1", webhook.DeadLetter)
-	client := r.service.client.Swap(nil)
+	client := r.service.journal.Use(nil)
 	redeliver := func() answer {
 		return r.call(http.MethodPost, "/deliveries/"+ended+"/redeliver", nil, "Idempotency-Key", "again")
 	}
 	if a := redeliver(); a.status != http.StatusServiceUnavailable {
 		t.Errorf("without Kafka: %d %s", a.status, a.text)
 	}
-	r.service.client.Store(client)
+	r.service.journal.Use(client)
 	if a := redeliver(); a.status != http.StatusAccepted {
 		t.Errorf("with Kafka: %d %s", a.status, a.text)
 	}

@@ -5,12 +5,9 @@ import (
 	"errors"
 	"net/http"
 
-	"github.com/twmb/franz-go/pkg/kgo"
-
 	"github.com/hookline/hookline/pkg/store"
-	"github.com/hookline/hookline/pkg/telemetry"
 	"github.com/hookline/hookline/pkg/webhook"
-	"github.com/hookline/hookline/pkg/wire"
+	"github.com/hookline/hookline/services/api/replay"
 )
 
 // redeliver puts a new generation of a delivery on the retries topic, due at once. It answers only after Kafka has it.
@@ -34,7 +31,7 @@ func (s *Service) redeliver(ctx context.Context, who caller, in *IDInput) (*deli
 		return nil, err
 	}
 	again := nextGeneration(&row, event)
-	if _, err := s.produce(ctx, retryRecord(s.deps.Kafka.Topics.Retries, again, webhook.ReasonManual)); err != nil {
+	if _, err := s.journal.Write(ctx, replay.Record(s.deps.Kafka.Topics.Retries, again, webhook.ReasonManual)); err != nil {
 		s.log.WarnContext(ctx, "redelivery is not accepted", "delivery", row.ID, "error", err)
 		return nil, unavailable("kafka_unavailable", "Kafka did not acknowledge the redelivery; ask again")
 	}
@@ -51,10 +48,4 @@ func nextGeneration(row *store.Delivery, event webhook.Event) *webhook.Delivery 
 		ID: row.ID, Generation: row.Generation + 1, Trip: 1, SubscriptionID: row.SubscriptionID,
 		Profile: row.Profile, ProfileVersion: row.ProfileVersion, CreatedAt: now(), Trigger: webhook.TriggerManual, Event: event,
 	}
-}
-
-func retryRecord(name string, d *webhook.Delivery, reason webhook.Reason) *kgo.Record {
-	record := &kgo.Record{Topic: name, Key: []byte(d.Key().String()), Value: wire.EncodeRetry(&webhook.Retry{Delivery: *d, Reason: reason})}
-	telemetry.SetRecordTrace(record, d.Event.Trace)
-	return record
 }

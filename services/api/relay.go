@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/hookline/hookline/pkg/run"
 )
 
 // relay publishes the outbox to the config topic: under the one lock that all processes share, oldest first, and a row
@@ -35,9 +37,9 @@ func (r *relay) changed() {
 // run publishes until stop ends, and then once more what there is. What it has begun it finishes, within work: a batch
 // that is cut off between Kafka and the database is published twice. Errors are retried until stop.
 func (r *relay) run(stop, work context.Context) {
-	var quiet throttle
+	var quiet run.Throttle
 	for stop.Err() == nil {
-		if err := r.flush(work); err != nil && quiet.allow() {
+		if err := r.flush(work); err != nil && quiet.Allow() {
 			r.log.WarnContext(work, "changes are not published yet", "error", err)
 		}
 		select {
@@ -98,15 +100,4 @@ func (r *relay) batch(ctx context.Context) (int, error) {
 		return 0, fmt.Errorf("publish to %s: %w", r.topic, produceErr)
 	}
 	return len(rows), nil
-}
-
-// throttle lets a repeated message through once a minute.
-type throttle struct{ last time.Time }
-
-func (t *throttle) allow() bool {
-	if !t.last.IsZero() && time.Since(t.last) < time.Minute {
-		return false
-	}
-	t.last = time.Now()
-	return true
 }

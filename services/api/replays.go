@@ -12,6 +12,7 @@ import (
 
 	"github.com/hookline/hookline/pkg/store"
 	"github.com/hookline/hookline/pkg/webhook"
+	"github.com/hookline/hookline/services/api/replay"
 )
 
 const (
@@ -116,7 +117,7 @@ func (s *Service) createReplay(ctx context.Context, who caller, in *createReplay
 	if err := s.deps.Store.CreateReplay(ctx, r); err != nil {
 		return nil, err
 	}
-	s.replays.changed()
+	s.replays.Changed()
 	return out, nil
 }
 
@@ -161,7 +162,7 @@ func (s *Service) newReplay(in *createReplayInput, who caller) (store.Replay, er
 func (s *Service) total(ctx context.Context, r *store.Replay, sub *webhook.Subscription) (int64, error) {
 	n, _, err := inTime(ctx,
 		func(ctx context.Context) (int64, error) {
-			return s.deps.Store.CountEvents(ctx, r.Tenant, eventsOf(r, sub))
+			return s.deps.Store.CountEvents(ctx, r.Tenant, replay.Events(r, sub))
 		},
 		func() (int64, error) { return -1, nil })
 	return n, err
@@ -175,12 +176,12 @@ func (s *Service) countReplay(ctx context.Context, r *store.Replay, sub *webhook
 	}
 	began, complete := time.Now(), false
 	for r.Total = total; time.Since(began) < lookTime && !complete; {
-		chunk, err := s.planChunk(ctx, r, sub, r.Spec.To)
+		chunk, err := replay.Next(ctx, s.deps.Store, r, sub, r.Spec.To)
 		if err != nil {
 			return nil, err
 		}
 		if complete = chunk == nil; !complete {
-			r.Cursor, r.Done, r.Matched = chunk.plan.Until, r.Done+chunk.plan.Events, r.Matched+int64(len(chunk.plan.Generations))
+			r.Cursor, r.Done, r.Matched = chunk.Plan.Until, r.Done+chunk.Plan.Events, r.Matched+int64(len(chunk.Plan.Generations))
 		}
 	}
 	view := viewReplay(r)
@@ -229,7 +230,7 @@ func (s *Service) steerReplay(to store.ReplayState) func(context.Context, caller
 		if err != nil {
 			return nil, err
 		}
-		s.replays.changed()
+		s.replays.Changed()
 		return &replayOutput{Status: http.StatusOK, Body: viewReplay(&r)}, nil
 	}
 }

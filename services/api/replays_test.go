@@ -17,6 +17,7 @@ import (
 	"github.com/hookline/hookline/pkg/store"
 	"github.com/hookline/hookline/pkg/webhook"
 	"github.com/hookline/hookline/pkg/wire"
+	"github.com/hookline/hookline/services/api/replay"
 )
 
 // replayed are the deliveries on the retries topic, by event.
@@ -200,19 +201,19 @@ func TestAReplayToASubscriptionThatGoesOrIsDisabledStops(t *testing.T) {
 		if verb == "disable" {
 			r.must(http.StatusOK, http.MethodPost, "/subscriptions/"+sub+"/disable", nil)
 		}
-		replay := store.Replay{ID: newID(), Tenant: webhook.DefaultTenant, SubscriptionID: sub, State: store.ReplayRunning, Rate: 1, Total: -1,
+		waiting := store.Replay{ID: newID(), Tenant: webhook.DefaultTenant, SubscriptionID: sub, State: store.ReplayRunning, Rate: 1, Total: -1,
 			Spec: store.ReplaySpec{From: events[0].RecordedAt, To: now()}, CreatedAt: now(), UpdatedAt: now()}
 		if verb == "delete" { // before anybody has claimed it
-			replay.State = store.ReplayPaused
+			waiting.State = store.ReplayPaused
 		}
-		if err := r.db.CreateReplay(t.Context(), replay); err != nil {
+		if err := r.db.CreateReplay(t.Context(), waiting); err != nil {
 			t.Fatal(err)
 		}
 		if verb == "delete" {
 			r.must(http.StatusNoContent, http.MethodDelete, "/subscriptions/"+sub, nil)
-			r.must(http.StatusOK, http.MethodPost, "/replays/"+replay.ID+"/resume", nil)
+			r.must(http.StatusOK, http.MethodPost, "/replays/"+waiting.ID+"/resume", nil)
 		}
-		if a := r.awaitReplay(replay.ID, want); !strings.Contains(a.str("reason"), "subscription") {
+		if a := r.awaitReplay(waiting.ID, want); !strings.Contains(a.str("reason"), "subscription") {
 			t.Errorf("%s: %s", verb, a.text)
 		}
 	}
@@ -235,14 +236,14 @@ func TestAReplayWaitsUntilTheEventsOfItsRangeAreRecorded(t *testing.T) {
 		}
 	}
 	// The broker of the test gives its own times: the range ends after them, and has settled.
-	replay := store.Replay{ID: newID(), Tenant: webhook.DefaultTenant, SubscriptionID: sub, State: store.ReplayRunning, Rate: 1000, Total: -1,
+	waiting := store.Replay{ID: newID(), Tenant: webhook.DefaultTenant, SubscriptionID: sub, State: store.ReplayRunning, Rate: 1000, Total: -1,
 		Spec: store.ReplaySpec{From: now().Add(-24 * time.Hour), To: now().Add(time.Second)}, CreatedAt: now(), UpdatedAt: now()}
-	if err := r.db.CreateReplay(t.Context(), replay); err != nil {
+	if err := r.db.CreateReplay(t.Context(), waiting); err != nil {
 		t.Fatal(err)
 	}
-	r.service.replays.changed()
+	r.service.replays.Changed()
 	eventually(t, "it waits", func() bool {
-		return strings.Contains(r.must(http.StatusOK, http.MethodGet, "/replays/"+replay.ID, nil).str("reason"), "recorded")
+		return strings.Contains(r.must(http.StatusOK, http.MethodGet, "/replays/"+waiting.ID, nil).str("reason"), "recorded")
 	})
 	batch := &store.Batch{Offsets: map[store.TopicPartition]int64{{Topic: r.kafka.Topics.Events}: 3}}
 	for _, id := range []string{"a", "b", "c"} {
@@ -251,7 +252,7 @@ func TestAReplayWaitsUntilTheEventsOfItsRangeAreRecorded(t *testing.T) {
 	if err := r.db.Record(t.Context(), batch); err != nil {
 		t.Fatal(err)
 	}
-	if a := r.awaitReplay(replay.ID, store.ReplayDone); a.body["matched"] != 3.0 || a.body["reason"] != nil {
+	if a := r.awaitReplay(waiting.ID, store.ReplayDone); a.body["matched"] != 3.0 || a.body["reason"] != nil {
 		t.Errorf("got %s", a.text)
 	}
 }
@@ -320,7 +321,7 @@ func (m *mortal) ClaimReplay(ctx context.Context, owner string, now, until time.
 type later struct{ database }
 
 func (l later) ClaimReplay(ctx context.Context, owner string, now, until time.Time) (store.Replay, error) {
-	return l.database.ClaimReplay(ctx, owner, now.Add(2*replayLease), until.Add(2*replayLease))
+	return l.database.ClaimReplay(ctx, owner, now.Add(2*replay.Lease), until.Add(2*replay.Lease))
 }
 
 func TestAReplayWhoseProcessDiesBetweenKafkaAndItsCursorLosesNothing(t *testing.T) {
@@ -328,9 +329,9 @@ func TestAReplayWhoseProcessDiesBetweenKafkaAndItsCursorLosesNothing(t *testing.
 	const n = 1700
 	want := n - (n+2)/3
 	for name, dies := range map[string]func(r store.Replay) bool{
-		"after the deliveries, before the cursor": func(r store.Replay) bool { return r.Plan == nil && r.Done >= 2*replayChunk },
+		"after the deliveries, before the cursor": func(r store.Replay) bool { return r.Plan == nil && r.Done >= 2*replay.MostEvents },
 		"in the first chunk":                      func(r store.Replay) bool { return r.Plan == nil && r.Done >= 1 },
-		"before the plan":                         func(r store.Replay) bool { return r.Plan != nil && r.Done >= replayChunk },
+		"before the plan":                         func(r store.Replay) bool { return r.Plan != nil && r.Done >= replay.MostEvents },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -347,7 +348,7 @@ func TestAReplayWhoseProcessDiesBetweenKafkaAndItsCursorLosesNothing(t *testing.
 			}
 			// What has been delivered of it meanwhile must not make further generations.
 			var rows []store.Delivery
-			for event, deliveries := range r.replayed(replayChunk / 2) {
+			for event, deliveries := range r.replayed(replay.MostEvents / 2) {
 				rows = append(rows, store.Delivery{ID: deliveries[0].ID, Tenant: webhook.DefaultTenant, EventID: event, SubscriptionID: sub, Generation: 1,
 					Trigger: webhook.TriggerReplay, Status: webhook.Delivered, CreatedAt: when, UpdatedAt: when})
 			}

@@ -183,7 +183,7 @@ func (s *Service) command(ctx context.Context, who caller, in *commandInput, wha
 		records[i] = commandRecord(s.deps.Kafka.Topics.Retries, &rows[i], what)
 	}
 	if len(records) > 0 {
-		if _, err := s.produce(ctx, records...); err != nil {
+		if _, err := s.journal.Write(ctx, records...); err != nil {
 			s.log.WarnContext(ctx, "a command about retries is not accepted", "command", what, "deliveries", len(records), "error", err)
 			return nil, unavailable("kafka_unavailable", "Kafka did not acknowledge everything; ask again, twice is harmless")
 		}

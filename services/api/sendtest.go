@@ -184,7 +184,7 @@ func (s *Service) recordTest(ctx context.Context, d *webhook.Delivery, got *egre
 	}
 	ctx, cancel := context.WithTimeout(ctx, afterwards)
 	defer cancel()
-	_, err := s.produce(ctx, &kgo.Record{Topic: s.deps.Kafka.Topics.Attempts, Key: []byte(a.SubscriptionID), Value: wire.EncodeAttempt(&a)})
+	_, err := s.journal.Write(ctx, &kgo.Record{Topic: s.deps.Kafka.Topics.Attempts, Key: []byte(a.SubscriptionID), Value: wire.EncodeAttempt(&a)})
 	if err != nil {
 		s.log.WarnContext(ctx, "a test is not recorded", "tenant", a.Tenant, "subscription", a.SubscriptionID, "error", err)
 	}

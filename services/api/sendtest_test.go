@@ -122,8 +122,8 @@ func TestATestThatKafkaIsNotToldOfSaysSo(t *testing.T) {
 	receiver := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer receiver.Close()
 	id := r.must(http.StatusCreated, http.MethodPost, "/subscriptions", map[string]any{"name": "s", "endpointUrl": receiver.URL}).str("id")
-	client := r.service.client.Swap(nil)
-	defer r.service.client.Store(client)
+	client := r.service.journal.Use(nil)
+	defer r.service.journal.Use(client)
 	got := r.must(http.StatusOK, http.MethodPost, "/subscriptions/"+id+"/test", nil)
 	if got.str("status") != "DELIVERED" || got.body["recorded"] != false {
 		t.Errorf("got %s", got.text)

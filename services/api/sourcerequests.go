@@ -94,13 +94,13 @@ func (s *Service) sourceRequests(ctx context.Context, id string) ([]webhook.Sour
 	name := s.deps.Kafka.Topics.SourceRequests
 	ctx, cancel := context.WithTimeout(ctx, requestsTime)
 	defer cancel()
-	ends, err := s.ends(ctx, name)
+	ends, err := s.journal.Ends(ctx, name)
 	if err != nil {
 		return nil, noKafka()
 	}
 	partition := kafka.PartitionOf(id, len(ends))
 	latest := map[string]webhook.SourceRequest{}
-	err = s.readRange(ctx, name, partition, max(0, ends[partition]-requestsRead), ends[partition], func(r *kgo.Record) {
+	err = s.journal.Range(ctx, name, partition, max(0, ends[partition]-requestsRead), ends[partition], func(r *kgo.Record) {
 		told, err := wire.DecodeSourceRequest(r.Value)
 		if err == nil && told.SourceID == id {
 			latest[told.ID] = *told
@@ -115,40 +115,6 @@ func (s *Service) sourceRequests(ctx context.Context, id string) ([]webhook.Sour
 	}
 	slices.SortFunc(all, func(a, b webhook.SourceRequest) int { return cmp.Or(b.At.Compare(a.At), strings.Compare(b.ID, a.ID)) })
 	return all, nil
-}
-
-// readRange hands out the records of a partition from one offset to before another; what has been deleted is left out.
-func (s *Service) readRange(ctx context.Context, name string, partition int32, from, to int64, take func(*kgo.Record)) error {
-	if from >= to {
-		return nil
-	}
-	cl, err := s.deps.Kafka.Client(kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{name: {partition: kgo.NewOffset().At(from)}}),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchMaxWait(100*time.Millisecond))
-	if err != nil {
-		return err
-	}
-	defer cl.Close()
-	for next := from; next < to; {
-		fetches := cl.PollFetches(ctx)
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		before := next
-		fetches.EachRecord(func(r *kgo.Record) {
-			if r.Offset < to {
-				take(r)
-			}
-			next = r.Offset + 1
-		})
-		if next == before {
-			// Nothing is left of the range where the partition now begins behind it.
-			starts, err := s.starts(ctx, name)
-			if err != nil || starts[partition] >= to {
-				return err
-			}
-		}
-	}
-	return nil
 }
 
 func (s *Service) replaySourceRequests(ctx context.Context, who caller, in *struct {
@@ -226,7 +192,7 @@ func (p *sourceReplay) run(ctx context.Context) error {
 		telemetry.SetRecordTrace(r, e.Trace)
 		records = append(records, r)
 	}
-	if _, err := p.produce(ctx, records...); err != nil {
+	if _, err := p.journal.Write(ctx, records...); err != nil {
 		return noKafka()
 	}
 	var told []*kgo.Record
@@ -235,7 +201,7 @@ func (p *sourceReplay) run(ctx context.Context) error {
 			told = append(told, &kgo.Record{Topic: p.deps.Kafka.Topics.SourceRequests, Key: []byte(p.from.ID), Value: wire.EncodeSourceRequest(&p.wanted[i])})
 		}
 	}
-	if _, err := p.produce(ctx, told...); err != nil {
+	if _, err := p.journal.Write(ctx, told...); err != nil {
 		return noKafka()
 	}
 	return nil
@@ -258,7 +224,7 @@ func (p *sourceReplay) fetch(ctx context.Context) error {
 	}
 	name := p.deps.Kafka.Topics.Rejected
 	for partition, one := range spans {
-		err := p.readRange(ctx, name, partition, one.from, one.to, func(r *kgo.Record) {
+		err := p.journal.Range(ctx, name, partition, one.from, one.to, func(r *kgo.Record) {
 			if string(r.Key) == p.from.ID {
 				p.bodies[webhook.Position{Partition: r.Partition, Offset: r.Offset}] = r
 			}

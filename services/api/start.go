@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/hookline/hookline/pkg/apikey"
+	"github.com/hookline/hookline/pkg/run"
 	"github.com/hookline/hookline/pkg/store"
 	"github.com/hookline/hookline/pkg/webhook"
 )
@@ -24,7 +25,7 @@ const (
 
 // prepare makes the default tenant and the bootstrap key exist. It tries until it succeeds or ctx ends.
 func (s *Service) prepare(ctx context.Context) {
-	var quiet throttle
+	var quiet run.Throttle
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
 		err := errors.Join(s.ensureTenant(ctx), s.ensureBootstrapKey(ctx))
 		s.prepared.Set(err)
@@ -32,7 +33,7 @@ func (s *Service) prepare(ctx context.Context) {
 			s.relay.changed()
 			return
 		}
-		if ctx.Err() == nil && quiet.allow() {
+		if ctx.Err() == nil && quiet.Allow() {
 			s.log.WarnContext(ctx, "the default tenant and the bootstrap key cannot be made yet", "error", err)
 		}
 		select {

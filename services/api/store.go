@@ -10,6 +10,7 @@ import (
 	"github.com/hookline/hookline/pkg/profile"
 	"github.com/hookline/hookline/pkg/store"
 	"github.com/hookline/hookline/pkg/webhook"
+	"github.com/hookline/hookline/services/api/replay"
 )
 
 // Store is the database as the control plane needs it: package pgstore or sqlitestore.
@@ -27,7 +28,7 @@ type Store interface {
 	Answers
 	EventLog
 	ReplayKeeper
-	ReplayExecutor
+	replay.Store
 	Retries
 	Sources
 	Connections
@@ -109,13 +110,6 @@ type ReplayKeeper interface {
 	Replay(ctx context.Context, tenant, id string) (store.Replay, error)
 	Replays(ctx context.Context, tenant, subscriptionID string, p store.Page) (items []store.Replay, next string, err error)
 	SteerReplay(ctx context.Context, tenant, id string, change func(*store.Replay) error) (store.Replay, error)
-}
-
-// ReplayExecutor keeps replays as they are worked on, by one process at a time.
-type ReplayExecutor interface {
-	ClaimReplay(ctx context.Context, owner string, now, until time.Time) (store.Replay, error)
-	AdvanceReplay(ctx context.Context, owner string, r store.Replay, until time.Time) (store.ReplayState, float64, error)
-	Offsets(ctx context.Context, topics ...string) (map[store.TopicPartition]int64, error)
 }
 
 // ChangeLog tells who changed what.

@@ -158,7 +158,7 @@ func (s *Service) createSubscription(ctx context.Context, who caller, in *struct
 		return nil, named(err, "a subscription or secret")
 	}
 	s.relay.changed()
-	s.replays.changed()
+	s.replays.Changed()
 	return out, nil
 }
 

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/hookline/hookline/pkg/httpapi"
@@ -51,8 +50,8 @@ func (s *Service) tailAttempts(ctx context.Context, who caller, in *tailInput) (
 		if t.next, err = readPlaces(in.Cursor); err != nil {
 			return nil, badCursor()
 		}
-	} else if t.next, err = s.ends(ctx, t.topic); err != nil {
-		return nil, unavailable("kafka_unavailable", "Kafka cannot be reached; deliveries wait in it")
+	} else if t.next, err = s.journal.Ends(ctx, t.topic); err != nil {
+		return nil, noKafka()
 	}
 	cl, err := s.deps.Kafka.Client(kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{t.topic: t.offsets()}))
 	if err != nil {
@@ -73,38 +72,6 @@ func (in *tailInput) matches(tenant string) func(*webhook.Attempt) bool {
 		return a.Tenant == tenant && (in.SubscriptionID == "" || a.SubscriptionID == in.SubscriptionID) &&
 			(in.EventType == "" || a.EventType == in.EventType) && (in.Status == "" || string(a.Outcome.Status) == in.Status)
 	}
-}
-
-// ends are the next offsets of a topic's partitions.
-func (s *Service) ends(ctx context.Context, topic string) (map[int32]int64, error) {
-	client := s.client.Load()
-	if client == nil {
-		return nil, errNotRunning
-	}
-	listed, err := kadm.NewClient(client).ListEndOffsets(ctx, topic)
-	return offsetsOf(listed, err)
-}
-
-// starts are the first offsets of a topic's partitions.
-func (s *Service) starts(ctx context.Context, topic string) (map[int32]int64, error) {
-	client := s.client.Load()
-	if client == nil {
-		return nil, errNotRunning
-	}
-	listed, err := kadm.NewClient(client).ListStartOffsets(ctx, topic)
-	return offsetsOf(listed, err)
-}
-
-func offsetsOf(listed kadm.ListedOffsets, err error) (map[int32]int64, error) {
-	if err == nil {
-		err = listed.Error()
-	}
-	if err != nil {
-		return nil, fmt.Errorf("list offsets: %w", err)
-	}
-	offsets := map[int32]int64{}
-	listed.Each(func(o kadm.ListedOffset) { offsets[o.Partition] = o.Offset })
-	return offsets, nil
 }
 
 // tail collects what is wanted of the records from next on.

@@ -19,7 +19,7 @@ func (r *running) attempted(tenant, subscription string) {
 		Number: 1, Try: 1, StartedAt: time.Now(), StatusCode: http.StatusOK, Outcome: webhook.Outcome{Status: webhook.Delivered},
 	}
 	record := &kgo.Record{Topic: r.kafka.Topics.Attempts, Key: []byte(subscription), Value: wire.EncodeAttempt(&a)}
-	if _, err := r.service.produce(r.t.Context(), record); err != nil {
+	if _, err := r.service.journal.Write(r.t.Context(), record); err != nil {
 		r.t.Fatal(err)
 	}
 }

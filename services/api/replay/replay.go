@@ -1,62 +1,106 @@
-package api
+// Package replay works on replays: it makes deliveries of stored events again, in chunks and at a rate of its own, and hands them to the
+// retries topic. What of a replay people may see and steer is the control plane's matter.
+package replay
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"log/slog"
 	"sync"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/hookline/hookline/pkg/profile"
 	"github.com/hookline/hookline/pkg/run"
 	"github.com/hookline/hookline/pkg/store"
+	"github.com/hookline/hookline/pkg/telemetry"
+	"github.com/hookline/hookline/pkg/topic"
 	"github.com/hookline/hookline/pkg/webhook"
+	"github.com/hookline/hookline/pkg/wire"
 )
 
 const (
-	// replaysAtOnce bounds the replays that one process works on.
-	replaysAtOnce = 4
-	replayPoll    = 2 * time.Second
-	// replayLease is longer than everything between two writes of progress.
-	replayLease = time.Minute
-	// replayChunk bounds the events of a chunk.
-	replayChunk = 500
+	// atOnce bounds the replays that one process works on.
+	atOnce = 4
+	poll   = 2 * time.Second
+	// Lease is longer than everything between two writes of progress.
+	Lease = time.Minute
+	// MostEvents bounds the events of a chunk.
+	MostEvents = 500
 	// settling is how far behind now the stored events are asked for: the brokers' clocks give them their times.
 	settling   = 5 * time.Second
 	errorPause = time.Second
 )
 
-// replayer works on the replays that it can claim. A chunk is done in this order: its plan into the database, its deliveries into
+// Store keeps replays as they are worked on, by one process at a time, and what they are about.
+type Store interface {
+	Claims
+	EventStore
+	Subscription(ctx context.Context, tenant, id string) (webhook.Subscription, error)
+	Outbox(ctx context.Context, limit int) ([]store.OutboxRecord, error)
+	Offsets(ctx context.Context, topics ...string) (map[store.TopicPartition]int64, error)
+}
+
+// Claims gives a process the right to work on a replay, for as long as it says so.
+type Claims interface {
+	ClaimReplay(ctx context.Context, owner string, now, until time.Time) (store.Replay, error)
+	AdvanceReplay(ctx context.Context, owner string, r store.Replay, until time.Time) (store.ReplayState, float64, error)
+}
+
+// Journal is Kafka: a *journal.Journal.
+type Journal interface {
+	Write(ctx context.Context, records ...*kgo.Record) (kgo.ProduceResults, error)
+	Starts(ctx context.Context, topic string) (map[int32]int64, error)
+	Ends(ctx context.Context, topic string) (map[int32]int64, error)
+	At(ctx context.Context, topic string, moment time.Time) (map[int32]int64, error)
+}
+
+// Profiles are the delivery contracts: a *profile.Catalog.
+type Profiles interface {
+	Get(name string) (*profile.Profile, bool)
+}
+
+// Deps are the parts; all are needed.
+type Deps struct {
+	Log      *slog.Logger
+	Topics   topic.Names
+	Store    Store
+	Journal  Journal
+	Profiles Profiles
+}
+
+// Runner works on the replays that it can claim. A chunk is done in this order: its plan into the database, its deliveries into
 // the retries topic, their acknowledgements, the cursor into the database. A process that dies in between leaves the plan, by
 // which the next one makes the very same records again; workers send what they have seen once.
-type replayer struct {
-	*Service
+type Runner struct {
+	deps  Deps
+	log   *slog.Logger
 	owner string
 	wake  chan struct{} // holds one signal
 }
 
-func newReplayer(s *Service) *replayer {
-	return &replayer{Service: s, owner: newID(), wake: make(chan struct{}, 1)}
+// New makes a runner that does not run yet.
+func New(deps Deps) *Runner {
+	return &Runner{deps: deps, log: deps.Log, owner: uuid.Must(uuid.NewV7()).String(), wake: make(chan struct{}, 1)}
 }
 
-// changed wakes the replayer: there may be a replay to work on. It does not block.
-func (p *replayer) changed() {
+// Changed wakes the runner: there may be a replay to work on. It does not block, and may be called concurrently.
+func (p *Runner) Changed() {
 	select {
 	case p.wake <- struct{}{}:
 	default:
 	}
 }
 
-// run claims and works until ctx ends; a chunk that has begun is finished within work.
-func (p *replayer) run(ctx, work context.Context) {
+// Run claims and works until ctx ends; a chunk that has begun is finished within work.
+func (p *Runner) Run(ctx, work context.Context) {
 	var working sync.WaitGroup
 	defer working.Wait()
-	free := make(chan struct{}, replaysAtOnce)
-	var quiet throttle
+	free := make(chan struct{}, atOnce)
+	var quiet run.Throttle
 	for ctx.Err() == nil {
 		select {
 		case free <- struct{}{}:
@@ -64,29 +108,29 @@ func (p *replayer) run(ctx, work context.Context) {
 			return
 		}
 		now := time.Now()
-		r, err := p.deps.Store.ClaimReplay(ctx, p.owner, now, now.Add(replayLease))
+		r, err := p.deps.Store.ClaimReplay(ctx, p.owner, now, now.Add(Lease))
 		if err == nil {
 			working.Go(func() {
-				defer func() { <-free; p.changed() }()
-				(&passage{replayer: p, replay: r}).run(ctx, work)
+				defer func() { <-free; p.Changed() }()
+				(&passage{Runner: p, replay: r}).run(ctx, work)
 			})
 			continue
 		}
 		<-free
-		if !errors.Is(err, store.ErrNotFound) && ctx.Err() == nil && quiet.allow() {
+		if !errors.Is(err, store.ErrNotFound) && ctx.Err() == nil && quiet.Allow() {
 			p.log.WarnContext(ctx, "replays cannot be looked for", "error", err)
 		}
 		select {
 		case <-ctx.Done():
 		case <-p.wake:
-		case <-time.After(replayPoll):
+		case <-time.After(poll):
 		}
 	}
 }
 
 // passage is the time for which this process holds a replay.
 type passage struct {
-	*replayer
+	*Runner
 	replay store.Replay
 	// recorded is up to when the stored events are known to be complete.
 	recorded time.Time
@@ -99,7 +143,7 @@ type passage struct {
 var errReplayStopped = errors.New("the replay is to stop")
 
 func (p *passage) run(ctx, work context.Context) {
-	var quiet throttle
+	var quiet run.Throttle
 	p.config = -1
 	p.log.InfoContext(ctx, "replay goes on", "replay", p.replay.ID, "tenant", p.replay.Tenant, "subscription", p.replay.SubscriptionID, "done", p.replay.Done)
 	for ctx.Err() == nil {
@@ -109,7 +153,7 @@ func (p *passage) run(ctx, work context.Context) {
 			p.log.InfoContext(ctx, "replay left", "replay", p.replay.ID, "state", p.replay.State, "done", p.replay.Done, "matched", p.replay.Matched)
 			return
 		case err != nil && ctx.Err() == nil:
-			if quiet.allow() {
+			if quiet.Allow() {
 				p.log.WarnContext(ctx, "a replay waits", "replay", p.replay.ID, "error", err)
 			}
 			run.Pause(ctx, errorPause)
@@ -156,8 +200,8 @@ func (p *passage) begin(ctx, work context.Context, sub *webhook.Subscription) ([
 		return p.planned(ctx)
 	}
 	until := earlier(r.Spec.To, p.recorded)
-	chunk, err := p.planChunk(ctx, r, sub, until)
-	var unknown *filterError
+	chunk, err := Next(ctx, p.deps.Store, r, sub, until)
+	var unknown *FilterError
 	switch {
 	case errors.As(err, &unknown):
 		return nil, p.end(work, store.ReplayFailed, unknown.Error())
@@ -168,21 +212,21 @@ func (p *passage) begin(ctx, work context.Context, sub *webhook.Subscription) ([
 	case chunk == nil:
 		return nil, p.awaitRecorder(ctx, work)
 	}
-	r.Plan = &chunk.plan
-	if len(chunk.plan.Generations) == 0 {
+	r.Plan = &chunk.Plan
+	if len(chunk.Plan.Generations) == 0 {
 		return nil, nil // to deliver; the cursor moves all the same
 	}
-	return chunk.events, p.advance(work)
+	return chunk.Events, p.advance(work)
 }
 
 // planned reads the events of a plan again.
 func (p *passage) planned(ctx context.Context) ([]webhook.Event, error) {
 	r := &p.replay
 	var events []webhook.Event
-	from := eventsOf(r, nil)
+	from := Events(r, nil)
 	from.Types, from.Until = nil, r.Plan.Until
 	for from.After = r.Cursor; ; {
-		some, err := p.deps.Store.Events(ctx, r.Tenant, from, replayChunk)
+		some, err := p.deps.Store.Events(ctx, r.Tenant, from, MostEvents)
 		if err != nil || len(some) == 0 {
 			return events, err
 		}
@@ -208,12 +252,12 @@ func (p *passage) deliver(work context.Context, sub *webhook.Subscription, event
 		if contract, ok := p.deps.Profiles.Get(sub.Profile); ok {
 			d.ProfileVersion = contract.Version
 		}
-		records = append(records, retryRecord(p.deps.Kafka.Topics.Retries, d, webhook.ReasonManual))
+		records = append(records, Record(p.deps.Topics.Retries, d, webhook.ReasonManual))
 	}
 	if len(records) == 0 {
 		return nil
 	}
-	if _, err := p.produce(work, records...); err != nil {
+	if _, err := p.deps.Journal.Write(work, records...); err != nil {
 		return fmt.Errorf("produce replayed deliveries: %w", err)
 	}
 	return nil
@@ -222,7 +266,7 @@ func (p *passage) deliver(work context.Context, sub *webhook.Subscription, event
 // advance writes the progress. It returns errReplayStopped where the replay has ended or people have stopped it, and lets go of
 // the lease then.
 func (p *passage) advance(work context.Context) error {
-	until := time.Now().Add(replayLease)
+	until := time.Now().Add(Lease)
 	if p.replay.State != store.ReplayRunning {
 		until = time.Time{}
 	}
@@ -272,7 +316,7 @@ func (p *passage) awaitConfig(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ends, err := p.ends(ctx, p.deps.Kafka.Topics.Config)
+	ends, err := p.deps.Journal.Ends(ctx, p.deps.Topics.Config)
 	if err != nil {
 		return err
 	}
@@ -301,23 +345,12 @@ func (p *passage) awaitRecorder(ctx, work context.Context) error {
 
 // recordedUntil reports whether every event that Kafka took before a moment is stored.
 func (p *passage) recordedUntil(ctx context.Context, until time.Time) (bool, error) {
-	client := p.client.Load()
-	if client == nil {
-		return false, errNotRunning
-	}
-	name := p.deps.Kafka.Topics.Events
-	admin := kadm.NewClient(client)
-	wanted, err := admin.ListOffsetsAfterMilli(ctx, until.UnixMilli(), name)
-	if err == nil {
-		err = wanted.Error()
-	}
+	name := p.deps.Topics.Events
+	wanted, err := p.deps.Journal.At(ctx, name, until)
 	if err != nil {
 		return false, fmt.Errorf("find where events end: %w", err)
 	}
-	kept, err := admin.ListStartOffsets(ctx, name)
-	if err == nil {
-		err = kept.Error()
-	}
+	kept, err := p.deps.Journal.Starts(ctx, name)
 	if err != nil {
 		return false, fmt.Errorf("find where events begin: %w", err)
 	}
@@ -325,91 +358,12 @@ func (p *passage) recordedUntil(ctx context.Context, until time.Time) (bool, err
 	if err != nil {
 		return false, err
 	}
-	complete := true
-	wanted.Each(func(o kadm.ListedOffset) {
-		start, _ := kept.Lookup(name, o.Partition)
-		complete = complete && (o.Offset <= start.Offset || stored[store.TopicPartition{Topic: name, Partition: o.Partition}] >= o.Offset)
-	})
-	return complete, nil
-}
-
-// filterError: a filter was saved by a process that knows more.
-type filterError struct{ err error }
-
-func (e *filterError) Error() string { return "a filter is not understood: " + e.err.Error() }
-
-// chunk is what comes next of a replay.
-type chunk struct {
-	plan   store.ReplayPlan
-	events []webhook.Event
-}
-
-// planChunk looks at the next events up to a moment, and decides which of them are delivered and as which generation. It is nil
-// where there are none. It ends early where the rate allows no more in a second.
-func (s *Service) planChunk(ctx context.Context, r *store.Replay, sub *webhook.Subscription, until time.Time) (*chunk, error) {
-	if until.IsZero() {
-		return nil, nil
-	}
-	own, err := selectionOf(sub.EventTypes, sub.Filter)
-	if err != nil {
-		return nil, &filterError{err}
-	}
-	asked, err := selectionOf(r.Spec.EventTypes, r.Spec.Filter)
-	if err != nil {
-		return nil, &filterError{err}
-	}
-	from := eventsOf(r, sub)
-	from.To = until
-	quota := max(int(r.Rate), 1)
-	events, err := s.deps.Store.Events(ctx, r.Tenant, from, min(max(4*quota, 50), replayChunk))
-	if err != nil || len(events) == 0 {
-		return nil, err
-	}
-	ids := make([]uuid.UUID, 0, len(events)) // of the events that are wanted
-	wanted := make([]bool, len(events))
-	for i := range events {
-		if wanted[i] = own.wants(&events[i]) && asked.wants(&events[i]); wanted[i] {
-			ids = append(ids, webhook.DeliveryID(r.Tenant, events[i].ID, sub.ID))
+	for partition, end := range wanted {
+		if end > kept[partition] && stored[store.TopicPartition{Topic: name, Partition: partition}] < end {
+			return false, nil
 		}
 	}
-	rows, err := s.deps.Store.DeliveriesByID(ctx, r.Tenant, ids...)
-	if err != nil {
-		return nil, err
-	}
-	c := &chunk{plan: store.ReplayPlan{Generations: map[string]uint32{}}}
-	for i := range events {
-		e := &events[i]
-		c.plan.Until, c.plan.Events = store.PlaceOf(e), int64(i+1)
-		row, known := rows[webhook.DeliveryID(r.Tenant, e.ID, sub.ID)]
-		if wanted[i] && repeats(r.Spec.Statuses, row.Status, known) {
-			c.plan.Generations[e.ID] = row.Generation + 1
-		}
-		if len(c.plan.Generations) >= quota {
-			break
-		}
-	}
-	c.events = events[:c.plan.Events]
-	return c, nil
-}
-
-// repeats reports whether a delivery of this status is made again. One that is under way is left alone unless asked for.
-func repeats(statuses []webhook.Status, status webhook.Status, known bool) bool {
-	if !known {
-		status = store.NoDelivery
-	}
-	if len(statuses) == 0 {
-		return status != webhook.Pending
-	}
-	return slices.Contains(statuses, status)
-}
-
-// eventsOf are the events that a replay still has to look at; sub may be nil.
-func eventsOf(r *store.Replay, sub *webhook.Subscription) store.EventFilter {
-	f := store.EventFilter{From: r.Spec.From, To: r.Spec.To, Offsets: r.Spec.Offsets, Types: r.Spec.EventTypes, After: r.Cursor}
-	if len(f.Types) == 0 && sub != nil {
-		f.Types = sub.EventTypes
-	}
-	return f
+	return true, nil
 }
 
 func earlier(a, b time.Time) time.Time {
@@ -417,4 +371,14 @@ func earlier(a, b time.Time) time.Time {
 		return b
 	}
 	return a
+}
+
+// now is the time as it is stored: in UTC and to the millisecond.
+func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
+
+// Record is a delivery as the retries topic has it, due at once.
+func Record(topic string, d *webhook.Delivery, reason webhook.Reason) *kgo.Record {
+	record := &kgo.Record{Topic: topic, Key: []byte(d.Key().String()), Value: wire.EncodeRetry(&webhook.Retry{Delivery: *d, Reason: reason})}
+	telemetry.SetRecordTrace(record, d.Event.Trace)
+	return record
 }

@@ -1,0 +1,126 @@
+package replay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/uuid"
+	"go.uber.org/goleak"
+
+	"github.com/hookline/hookline/pkg/store"
+	"github.com/hookline/hookline/pkg/topic"
+	"github.com/hookline/hookline/pkg/webhook"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// shelf is a store of events, of which some have deliveries.
+type shelf struct {
+	events     []webhook.Event
+	deliveries map[uuid.UUID]store.Delivery
+}
+
+func (s *shelf) Events(_ context.Context, _ string, f store.EventFilter, limit int) ([]webhook.Event, error) {
+	var out []webhook.Event
+	for _, e := range s.events {
+		if len(out) < limit && e.RecordedAt.After(f.After.At) && e.RecordedAt.Before(f.To) {
+			out = append(out, e)
+		}
+	}
+	return out, nil
+}
+
+func (s *shelf) DeliveriesByID(_ context.Context, _ string, ids ...uuid.UUID) (map[uuid.UUID]store.Delivery, error) {
+	found := map[uuid.UUID]store.Delivery{}
+	for _, id := range ids {
+		if row, ok := s.deliveries[id]; ok {
+			found[id] = row
+		}
+	}
+	return found, nil
+}
+
+var begin = time.Date(2026, 4, 14, 9, 0, 0, 0, time.UTC)
+
+func TestAChunkHasTheNextGenerationsOfWhatIsAskedForUpToTheRate(t *testing.T) {
+	sub := &webhook.Subscription{ID: "sub", EventTypes: []string{"card.*"}}
+	db := &shelf{deliveries: map[uuid.UUID]store.Delivery{}}
+	for i, status := range []webhook.Status{webhook.Delivered, webhook.DeadLetter, webhook.Pending, "", webhook.DeadLetter} {
+		e := webhook.Event{ID: fmt.Sprint("e", i), Type: "card.issued", RecordedAt: begin.Add(time.Duration(i) * time.Minute)}
+		db.events = append(db.events, e)
+		if id := webhook.DeliveryID("", e.ID, sub.ID); status != "" {
+			db.deliveries[id] = store.Delivery{ID: id, Status: status, Generation: uint32(i)}
+		}
+	}
+	db.events[4].Type = "order.paid"
+	end := begin.Add(time.Hour)
+	for name, c := range map[string]struct {
+		statuses []webhook.Status
+		rate     float64
+		until    time.Time
+		want     map[string]uint32
+		looked   int64
+	}{
+		"everything that is not under way": {nil, 100, end, map[string]uint32{"e0": 1, "e1": 2, "e3": 1}, 5},
+		"of one status":                    {[]webhook.Status{webhook.DeadLetter}, 100, end, map[string]uint32{"e1": 2}, 5},
+		"without a delivery":               {[]webhook.Status{store.NoDelivery}, 100, end, map[string]uint32{"e3": 1}, 5},
+		"no more than a second's":          {nil, 2, end, map[string]uint32{"e0": 1, "e1": 2}, 2},
+		"up to a moment":                   {nil, 100, begin.Add(time.Minute), map[string]uint32{"e0": 1}, 1},
+		"of no time":                       {nil, 100, time.Time{}, nil, 0},
+		"of nothing":                       {nil, 100, begin, nil, 0},
+	} {
+		next, err := Next(t.Context(), db, &store.Replay{Rate: c.rate, Spec: store.ReplaySpec{Statuses: c.statuses}}, sub, c.until)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if next == nil {
+			next = &Chunk{}
+		}
+		if fmt.Sprint(next.Plan.Generations) != fmt.Sprint(c.want) || next.Plan.Events != c.looked || len(next.Events) != int(c.looked) {
+			t.Errorf("%s: %+v, want %v of %d", name, next.Plan, c.want, c.looked)
+		}
+	}
+	_, err := Next(t.Context(), db, &store.Replay{Rate: 1, Spec: store.ReplaySpec{Filter: []byte(`{"magic":1}`)}}, sub, end)
+	if unknown := new(FilterError); !errors.As(err, &unknown) {
+		t.Errorf("a filter of the future: %v", err)
+	}
+}
+
+// idle has no replay to work on.
+type idle struct {
+	Store
+	asked int
+}
+
+func (s *idle) ClaimReplay(context.Context, string, time.Time, time.Time) (store.Replay, error) {
+	s.asked++
+	return store.Replay{}, store.ErrNotFound
+}
+
+func TestARunnerLooksForWorkWhenItIsWokenAndStopsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := &idle{}
+		runner := New(Deps{Log: slog.New(slog.DiscardHandler), Topics: topic.WithPrefix(""), Store: db})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { runner.Run(ctx, t.Context()); close(ended) }()
+		synctest.Wait()
+		runner.Changed()
+		synctest.Wait()
+		if db.asked != 2 {
+			t.Errorf("asked %d times before any time has passed", db.asked)
+		}
+		time.Sleep(3 * poll)
+		synctest.Wait()
+		if db.asked != 5 {
+			t.Errorf("asked %d times", db.asked)
+		}
+		cancel()
+		<-ended
+	})
+}
