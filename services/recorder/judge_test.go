@@ -32,6 +32,14 @@ func (w *world) subscription() webhook.Subscription {
 	return sub
 }
 
+// is fails unless the subscription has a status at a point of the test.
+func (w *world) is(status webhook.SubscriptionStatus, when string) {
+	w.Helper()
+	if sub := w.subscription(); sub.Status != status {
+		w.Fatalf("%s: %s because %q, version %d; want %s", when, sub.Status, sub.StatusReason, sub.Version, status)
+	}
+}
+
 func (w *world) enable() {
 	w.Helper()
 	_, err := w.db.UpdateSubscription(context.Background(), webhook.DefaultTenant, "sub", func(sub *webhook.Subscription) error {
@@ -119,9 +127,7 @@ func TestATestCountsNeitherForNorAgainstItsReceiver(t *testing.T) {
 		w.fail("fynex", 1)
 		time.Sleep(5 * time.Second)
 		stop()
-		if sub := w.subscription(); sub.Status != webhook.SubscriptionDisabled {
-			t.Errorf("a test ended a streak of five: %s", sub.Status)
-		}
+		w.is(webhook.SubscriptionDisabled, "a test within five failures")
 		row, err := w.db.Delivery(context.Background(), webhook.DefaultTenant, newDelivery(fmt.Sprint("event ", attempted)).ID)
 		must(t, err)
 		if row.Trigger != webhook.TriggerEvent {
@@ -142,9 +148,7 @@ func TestFiveFailedAttemptsInARowDisableUnderFynexAlsoAcrossARestart(t *testing.
 		stop()
 		stop = w.start()
 		w.fail("fynex", 1)
-		if sub := w.subscription(); sub.Status != webhook.SubscriptionActive {
-			t.Fatalf("disabled after four: %+v", sub)
-		}
+		w.is(webhook.SubscriptionActive, "after four failures")
 		w.fail("fynex", 1)
 		time.Sleep(5 * time.Second)
 		stop()
@@ -183,18 +187,14 @@ func TestEnablingAgainStartsAfreshAndLateFailuresOfBeforeCountForNothing(t *test
 		time.Sleep(time.Second)
 		w.fail("fynex", 5)
 		time.Sleep(5 * time.Second)
-		if sub := w.subscription(); sub.Status != webhook.SubscriptionDisabled {
-			t.Fatalf("subscription %+v", sub)
-		}
+		w.is(webhook.SubscriptionDisabled, "five failures")
 		w.produce(w.attempt(late[0]))
 		time.Sleep(time.Second)
 		w.enable()
 		w.produce(w.attempt(late[1]), w.attempt(late[2]))
 		w.fail("fynex", 4)
 		time.Sleep(5 * time.Second)
-		if sub := w.subscription(); sub.Status != webhook.SubscriptionActive {
-			t.Fatalf("four new failures and three late ones: %+v", sub)
-		}
+		w.is(webhook.SubscriptionActive, "four new failures and three late ones")
 		w.fail("fynex", 1)
 		time.Sleep(5 * time.Second)
 		if sub := w.subscription(); sub.Status != webhook.SubscriptionDisabled || sub.Version != 4 {
@@ -229,9 +229,7 @@ func TestAManualChangeOfTheStatusStartsAfreshToo(t *testing.T) {
 		}
 		w.fail("fynex", 1)
 		time.Sleep(5 * time.Second)
-		if sub := w.subscription(); sub.Status != webhook.SubscriptionDisabled {
-			t.Errorf("five failures since it was enabled: %+v", sub)
-		}
+		w.is(webhook.SubscriptionDisabled, "five failures since it was enabled")
 	})
 }
 
@@ -266,9 +264,7 @@ func TestWhatARecorderDidBeforeItDiedIsNeitherCountedNorSaidTwice(t *testing.T) 
 		w.db.readOnly.Store(true)
 		w.fail("fynex", 1)
 		time.Sleep(5 * time.Second)
-		if sub := w.subscription(); sub.Status != webhook.SubscriptionDisabled {
-			t.Fatalf("subscription %+v", sub)
-		}
+		w.is(webhook.SubscriptionDisabled, "five failures")
 		stop()
 		w.db.readOnly.Store(false)
 		stop = w.start()
@@ -290,11 +286,32 @@ func TestWhatARecorderDidBeforeItDiedIsNeitherCountedNorSaidTwice(t *testing.T) 
 		w.fail("fynex", 4)
 		time.Sleep(5 * time.Second)
 		stop()
-		if sub := w.subscription(); sub.Status != webhook.SubscriptionActive {
-			t.Errorf("what was counted before counts again: %+v", sub)
-		}
+		w.is(webhook.SubscriptionActive, "four failures, and those of before read again")
 		if events, _ := w.told(); len(events) != 1 {
 			t.Errorf("told %v", events)
+		}
+	})
+}
+
+func TestAStreakGoesOnInAnotherRecorderAndDisablesOnce(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.subscribe("fynex")
+		first := w.start()
+		w.fail("fynex", 2)
+		second := w.start()
+		time.Sleep(15 * time.Second)
+		w.fail("fynex", 2)
+		first()
+		time.Sleep(15 * time.Second)
+		w.is(webhook.SubscriptionActive, "four failures, counted by two recorders")
+		w.fail("fynex", 1)
+		time.Sleep(15 * time.Second)
+		second()
+		if sub := w.subscription(); sub.Status != webhook.SubscriptionDisabled || sub.Version != 2 || !strings.Contains(sub.StatusReason, "5 attempts in a row") {
+			t.Errorf("the fifth: %+v", sub)
+		}
+		if told := w.toldTypes(); told[string(disabled)] != 1 {
+			t.Errorf("told %v", told)
 		}
 	})
 }
@@ -357,8 +374,6 @@ func TestABurstOfFailuresLooksAtTheSubscriptionOnceABatch(t *testing.T) {
 		if n := w.db.updates.Load(); n == 0 || n > 3 {
 			t.Errorf("the subscription was looked at %d times for one burst", n)
 		}
-		if sub := w.subscription(); sub.Status != webhook.SubscriptionPaused {
-			t.Errorf("a paused subscription became %s", sub.Status)
-		}
+		w.is(webhook.SubscriptionPaused, "paused, in a burst of failures")
 	})
 }
