@@ -35,9 +35,7 @@ func (r *rig) cancellations() map[webhook.Trip]int {
 }
 
 func TestWhatIsAskedForNowFiresAtOnceAndOnlyOnce(t *testing.T) {
-	inBubble(t, func(r *rig) {
-		r.start()
-		r.after(20 * time.Second)
+	whileRunning(t, func(r *rig, _ *process) {
 		r.retry(2*time.Hour, tripsTo(0, 20)...)
 		r.after(time.Minute)
 		r.command(webhook.ReasonManual, tripsTo(0, 10)...)
@@ -52,9 +50,7 @@ func TestWhatIsAskedForNowFiresAtOnceAndOnlyOnce(t *testing.T) {
 }
 
 func TestWhatIsCancelledDoesNotFireAndTheAuditIsTold(t *testing.T) {
-	inBubble(t, func(r *rig) {
-		r.start()
-		r.after(20 * time.Second)
+	whileRunning(t, func(r *rig, _ *process) {
 		r.retry(2*time.Hour, tripsTo(0, 20)...)
 		r.after(time.Minute)
 		r.command(webhook.ReasonCancelled, tripsTo(0, 10)...)
@@ -78,9 +74,7 @@ func TestWhatIsCancelledDoesNotFireAndTheAuditIsTold(t *testing.T) {
 
 // Another generation of the same delivery, and a trip on its way, are not what a command is about.
 func TestACommandIsAboutWhatWaitsOfItsGeneration(t *testing.T) {
-	inBubble(t, func(r *rig) {
-		r.start()
-		r.after(20 * time.Second)
+	whileRunning(t, func(r *rig, _ *process) {
 		again := trip(1)
 		again.Generation = 1
 		r.retry(time.Hour, trip(1), again)
@@ -100,9 +94,7 @@ func TestACommandIsAboutWhatWaitsOfItsGeneration(t *testing.T) {
 }
 
 func TestACommandOutlivesTheLossOfTheIndexAndOfItsScheduler(t *testing.T) {
-	inBubble(t, func(r *rig) {
-		p := r.start()
-		r.after(20 * time.Second)
+	whileRunning(t, func(r *rig, p *process) {
 		r.retry(2*time.Hour, tripsTo(0, 20)...)
 		r.after(time.Minute)
 		p.redis.set(true)

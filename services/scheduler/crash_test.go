@@ -15,9 +15,7 @@ import (
 // The numbers are those of the crash points: each test lets a scheduler die, or its Redis fail, at one of them.
 
 func TestS1ARetryReadButNotYetInRedisIsReadAgain(t *testing.T) {
-	inBubble(t, func(r *rig) {
-		p := r.start()
-		r.after(20 * time.Second)
+	whileRunning(t, func(r *rig, p *process) {
 		p.redis.set(true)
 		r.retry(10*time.Second, tripsTo(0, 100)...)
 		r.after(20 * time.Second)
@@ -30,9 +28,7 @@ func TestS1ARetryReadButNotYetInRedisIsReadAgain(t *testing.T) {
 }
 
 func TestS2AClaimThatDiesBeforeItProducesIsClaimedAgain(t *testing.T) {
-	inBubble(t, func(r *rig) {
-		p := r.start()
-		r.after(20 * time.Second)
+	whileRunning(t, func(r *rig, p *process) {
 		r.retry(10*time.Second, tripsTo(0, 100)...)
 		blocked := r.blockProduce(r.cluster.Topics.Deliveries)
 		r.after(15 * time.Second)
@@ -46,9 +42,7 @@ func TestS2AClaimThatDiesBeforeItProducesIsClaimedAgain(t *testing.T) {
 }
 
 func TestS3AClaimThatDiesBeforeItsTombstoneFiresOnceMore(t *testing.T) {
-	inBubble(t, func(r *rig) {
-		p := r.start()
-		r.after(20 * time.Second)
+	whileRunning(t, func(r *rig, p *process) {
 		r.retry(10*time.Second, tripsTo(0, 100)...)
 		r.after(5 * time.Second)
 		blocked := r.blockProduce(r.cluster.Topics.Retries)
@@ -65,10 +59,30 @@ func TestS3AClaimThatDiesBeforeItsTombstoneFiresOnceMore(t *testing.T) {
 	})
 }
 
+func TestS3AKilledSchedulerLeavesNoMoreThanAVolleyToBeFiredAgain(t *testing.T) {
+	whileRunning(t, func(r *rig, p *process) {
+		all := tripsTo(0, 1500)
+		r.retry(10*time.Second, all...)
+		r.after(5 * time.Second)
+		blocked := r.blockProduce(r.cluster.Topics.Retries)
+		r.after(10 * time.Second)
+		p.kill()
+		blocked.Remove()
+		fired := 0
+		for _, trip := range all {
+			fired += len(r.times(trip))
+		}
+		if fired == 0 || fired > 100 {
+			t.Errorf("%d were fired without a tombstone", fired)
+		}
+		r.start()
+		r.after(5 * time.Minute)
+		r.want(1, 2, all...)
+	})
+}
+
 func TestS3AClaimThatDiesBeforeItsAckDoesNotFireAgain(t *testing.T) {
-	inBubble(t, func(r *rig) {
-		p := r.start()
-		r.after(20 * time.Second)
+	whileRunning(t, func(r *rig, p *process) {
 		r.retry(10*time.Second, tripsTo(0, 100)...)
 		blocked := r.blockProduce(r.cluster.Topics.Deliveries)
 		r.after(15 * time.Second)
@@ -83,9 +97,7 @@ func TestS3AClaimThatDiesBeforeItsAckDoesNotFireAgain(t *testing.T) {
 }
 
 func TestS5ARedisThatWentBackInTimeIsBroughtForward(t *testing.T) {
-	inBubble(t, func(r *rig) {
-		p := r.start()
-		r.after(20 * time.Second)
+	whileRunning(t, func(r *rig, p *process) {
 		r.retry(time.Minute, tripsTo(0, 100)...)
 		r.after(5 * time.Second)
 		old := r.save()
@@ -104,9 +116,7 @@ func TestS5ARedisThatWentBackInTimeIsBroughtForward(t *testing.T) {
 }
 
 func TestS6AnEmptyRedisWhileNobodyRunsIsFilledBeforeAnythingFires(t *testing.T) {
-	inBubble(t, func(r *rig) {
-		p := r.start()
-		r.after(20 * time.Second)
+	whileRunning(t, func(r *rig, p *process) {
 		r.retry(10*time.Second, tripsTo(0, 200)...)
 		r.retry(time.Hour, tripsTo(200, 400)...)
 		r.after(time.Minute)
@@ -121,9 +131,7 @@ func TestS6AnEmptyRedisWhileNobodyRunsIsFilledBeforeAnythingFires(t *testing.T) 
 // Redis is wiped again and again while the log is being read: what was fetched before a rewind must not be applied
 // after it, or the head of the log would be skipped.
 func TestS7RecordsFetchedBeforeARewindAreNotAppliedAfterIt(t *testing.T) {
-	inBubble(t, func(r *rig) {
-		r.start()
-		r.after(20 * time.Second)
+	whileRunning(t, func(r *rig, _ *process) {
 		for round := range 20 {
 			r.retry(30*time.Minute, tripsTo(round*200, round*200+200)...)
 			if round%3 == 0 {
@@ -137,9 +145,7 @@ func TestS7RecordsFetchedBeforeARewindAreNotAppliedAfterIt(t *testing.T) {
 }
 
 func TestS9TwoSchedulersShareThePartitions(t *testing.T) {
-	inBubble(t, func(r *rig) {
-		a := r.start()
-		r.after(20 * time.Second)
+	whileRunning(t, func(r *rig, a *process) {
 		r.retry(5*time.Minute, tripsTo(0, 500)...)
 		b := r.start()
 		r.after(10 * time.Minute)
@@ -163,9 +169,7 @@ func TestS9TwoSchedulersShareThePartitions(t *testing.T) {
 
 // A scheduler that Kafka no longer hears still reaches Redis: it claims what its successor owns.
 func TestS9AFormerOwnerLosesNothing(t *testing.T) {
-	inBubble(t, func(r *rig) {
-		a := r.start()
-		r.after(20 * time.Second)
+	whileRunning(t, func(r *rig, a *process) {
 		r.retry(3*time.Minute, tripsTo(0, 300)...)
 		r.after(10 * time.Second)
 		a.kafka.set(true)
@@ -185,9 +189,7 @@ func TestS9AFormerOwnerLosesNothing(t *testing.T) {
 }
 
 func TestAnHourWithoutRedisOnlyDelays(t *testing.T) {
-	inBubble(t, func(r *rig) {
-		p := r.start()
-		r.after(20 * time.Second)
+	whileRunning(t, func(r *rig, p *process) {
 		r.retry(10*time.Minute, tripsTo(0, 100)...)
 		r.after(10 * time.Second)
 		p.redis.set(true)
@@ -204,9 +206,7 @@ func TestAnHourWithoutRedisOnlyDelays(t *testing.T) {
 }
 
 func TestAnHourWithoutKafkaOnlyDelays(t *testing.T) {
-	inBubble(t, func(r *rig) {
-		p := r.start()
-		r.after(20 * time.Second)
+	whileRunning(t, func(r *rig, p *process) {
 		r.retry(10*time.Minute, tripsTo(0, 100)...)
 		r.after(10 * time.Second)
 		p.kafka.set(true)
@@ -306,9 +306,7 @@ func header(record *kgo.Record, key string) string {
 }
 
 func TestADamagedIndexIsBuiltAgain(t *testing.T) {
-	inBubble(t, func(r *rig) {
-		p := r.start()
-		r.after(20 * time.Second)
+	whileRunning(t, func(r *rig, p *process) {
 		r.retry(time.Hour, tripsTo(0, 100)...)
 		r.after(time.Second)
 		for key, value := range r.save() {
@@ -325,9 +323,7 @@ func TestADamagedIndexIsBuiltAgain(t *testing.T) {
 }
 
 func TestRecordsThatCannotBeReadAreRejectedOnceAndHoldNothingUp(t *testing.T) {
-	inBubble(t, func(r *rig) {
-		r.start()
-		r.after(20 * time.Second)
+	whileRunning(t, func(r *rig, _ *process) {
 		mismatched := r.record(retryOf(trip(1), time.Minute))
 		mismatched.Key = []byte(trip(2).String())
 		retries := r.cluster.Topics.Retries
@@ -362,9 +358,7 @@ func TestRecordsThatCannotBeReadAreRejectedOnceAndHoldNothingUp(t *testing.T) {
 }
 
 func TestAWorkerWithAWrongClockNeitherLoopsNorLoses(t *testing.T) {
-	inBubble(t, func(r *rig) {
-		r.start()
-		r.after(20 * time.Second)
+	whileRunning(t, func(r *rig, _ *process) {
 		past, future := r.record(retryOf(trip(1), -time.Hour)), r.record(retryOf(trip(2), 1e6*time.Hour))
 		past.Timestamp, future.Timestamp = time.Now().Add(-time.Hour), time.Now().Add(1000*time.Hour)
 		r.must(r.client.ProduceSync(context.Background(), past, future).FirstErr())
@@ -378,9 +372,7 @@ func TestAWorkerWithAWrongClockNeitherLoopsNorLoses(t *testing.T) {
 }
 
 func TestAStopFinishesWhatWasTakenAndIsQuick(t *testing.T) {
-	inBubble(t, func(r *rig) {
-		p := r.start()
-		r.after(20 * time.Second)
+	whileRunning(t, func(r *rig, p *process) {
 		r.retry(10*time.Second, tripsTo(0, 300)...)
 		blocked := r.blockProduce(r.cluster.Topics.Deliveries)
 		r.after(15 * time.Second)
@@ -400,9 +392,7 @@ func TestAStopFinishesWhatWasTakenAndIsQuick(t *testing.T) {
 }
 
 func TestADrainIsCutOff(t *testing.T) {
-	inBubble(t, func(r *rig) {
-		p := r.start()
-		r.after(20 * time.Second)
+	whileRunning(t, func(r *rig, p *process) {
 		r.retry(10*time.Second, tripsTo(0, 30)...)
 		blocked := r.blockProduce(r.cluster.Topics.Deliveries)
 		r.after(15 * time.Second)

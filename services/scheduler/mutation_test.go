@@ -22,6 +22,11 @@ var mutations = []struct {
 		"TestS2",
 	},
 	{
+		"S3: what is fired and not marked has no bound", "fire.go",
+		"defer s.firing.Release(n)", "s.firing.Release(n)",
+		"TestS3AKilled",
+	},
+	{
 		"S4: an ack removes whatever has the name", "../../pkg/retryqueue/lua/ack.lua",
 		"if score and tonumber(score) == tonumber(ARGV[1]) then", "if score then",
 		"../../pkg/retryqueue TestTheEmbeddedRedis",

@@ -28,9 +28,7 @@ func (r *rig) setRedisClock(ahead time.Duration) {
 func TestAClockThatIsSetMovesFiringByNoMoreThanTheStep(t *testing.T) {
 	for name, step := range map[string]time.Duration{"forward": time.Hour, "back": -time.Hour} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, func(r *rig) {
-				r.start()
-				r.after(20 * time.Second)
+			whileRunning(t, func(r *rig, _ *process) {
 				defer func() { close(r.clock) }()
 				r.setRedisClock(0)
 				r.retry(2*time.Hour, tripsTo(0, 50)...)
@@ -53,9 +51,7 @@ func TestAClockThatIsSetMovesFiringByNoMoreThanTheStep(t *testing.T) {
 
 // What was claimed under a clock that is then set back is due when that clock gets there again, and no later.
 func TestALeaseEndsThoughTheClockIsSetBack(t *testing.T) {
-	inBubble(t, func(r *rig) {
-		p := r.start()
-		r.after(20 * time.Second)
+	whileRunning(t, func(r *rig, p *process) {
 		defer func() { close(r.clock) }()
 		r.setRedisClock(time.Hour)
 		blocked := r.blockProduce(r.cluster.Topics.Deliveries)
@@ -79,9 +75,7 @@ func TestS10ARedisThatTakesNothingIsWaitedFor(t *testing.T) {
 		"cluster down": "CLUSTERDOWN The cluster is down",
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, func(r *rig) {
-				p := r.start()
-				r.after(20 * time.Second)
+			whileRunning(t, func(r *rig, p *process) {
 				r.retry(10*time.Minute, tripsTo(0, 100)...)
 				r.after(10 * time.Second)
 				r.redis.SetError(refusal)
@@ -105,9 +99,7 @@ func TestS10ARedisThatTakesNothingIsWaitedFor(t *testing.T) {
 }
 
 func TestAFailOverToAnEmptyReplicaOnlyDelays(t *testing.T) {
-	inBubble(t, func(r *rig) {
-		p := r.start()
-		r.after(20 * time.Second)
+	whileRunning(t, func(r *rig, p *process) {
 		r.retry(10*time.Second, tripsTo(0, 200)...)
 		r.retry(time.Hour, tripsTo(200, 400)...)
 		r.after(time.Minute)

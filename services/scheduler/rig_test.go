@@ -77,6 +77,16 @@ func inBubble(t *testing.T, test func(r *rig)) {
 	})
 }
 
+// whileRunning runs a test against a rig with a scheduler that has got its partitions.
+func whileRunning(t *testing.T, test func(r *rig, p *process)) {
+	t.Helper()
+	inBubble(t, func(r *rig) {
+		p := r.start()
+		r.after(20 * time.Second)
+		test(r, p)
+	})
+}
+
 func (r *rig) must(err error) {
 	r.t.Helper()
 	if err != nil {
@@ -206,7 +216,7 @@ func (r *rig) start(change ...func(*Config)) *process {
 	r.must(err)
 	metrics, err := telemetry.NewMetrics(noop.NewMeterProvider())
 	r.must(err)
-	cfg := Config{Inflight: 4000, CacheBytes: 64 << 20, Lease: 30 * time.Second, DrainTimeout: 20 * time.Second}
+	cfg := Config{Inflight: 100, CacheBytes: 64 << 20, Lease: 30 * time.Second, DrainTimeout: 20 * time.Second}
 	for _, c := range change {
 		c(&cfg)
 	}

@@ -8,9 +8,7 @@ import (
 )
 
 func TestARetryFiresOnceWhenItIsDue(t *testing.T) {
-	inBubble(t, func(r *rig) {
-		p := r.start()
-		r.after(20 * time.Second)
+	whileRunning(t, func(r *rig, p *process) {
 		if !p.ready() {
 			t.Fatalf("not ready: %v", p.health.Unmet())
 		}
@@ -87,9 +85,7 @@ func pow(base, exponent int) int {
 }
 
 func TestWhatHasFiredDoesNotFireAgainAfterFlushAll(t *testing.T) {
-	inBubble(t, func(r *rig) {
-		p := r.start()
-		r.after(20 * time.Second)
+	whileRunning(t, func(r *rig, p *process) {
 		// So many that the retries of a partition and their tombstones do not come in one poll.
 		early, late := tripsTo(0, 3600), tripsTo(3600, 3900)
 		r.retry(10*time.Second, early...)
@@ -115,7 +111,7 @@ func TestWhatHasFiredDoesNotFireAgainAfterFlushAll(t *testing.T) {
 // still nothing fires twice.
 func TestWhatIsInFlightDoesNotFireAgainAfterFlushAll(t *testing.T) {
 	inBubble(t, func(r *rig) {
-		r.start()
+		r.start(func(c *Config) { c.Inflight = 300 })
 		r.after(20 * time.Second)
 		trips := tripsTo(0, 200)
 		r.retry(10*time.Second, trips...)
