@@ -42,16 +42,16 @@ type step struct {
 	hold time.Duration
 }
 
-// run carries an item that has got a slot through one request.
-func (ss *session) run(it *item) {
+// run carries an item that has got a slot through one request, and returns another that has got the slot after it, if any.
+func (ss *session) run(it *item) (follower *item) {
 	begun := time.Now()
 	if it.try == 1 && !ss.beginWork(it) {
-		ss.lanes.release(it.lane, begun, begun, noVerdict, 0)
-		return
+		return ss.lanes.release(it.lane, begun, begun, noVerdict, 0)
 	}
 	next := ss.guarded(it)
-	ss.lanes.release(it.lane, begun, time.Now(), next.says, next.hold)
+	follower = ss.lanes.release(it.lane, begun, time.Now(), next.says, next.hold)
 	ss.conclude(it, next)
+	return follower
 }
 
 // guarded performs the attempt; a panic ends the delivery as a dead letter, not the worker.

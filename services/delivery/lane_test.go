@@ -41,7 +41,9 @@ func (b *bench) finish(subscription string, says verdict, hold time.Duration) bo
 	for i, it := range b.begun {
 		if it.lane.id == subscription {
 			b.begun = append(b.begun[:i:i], b.begun[i+1:]...)
-			b.release(it.lane, b.since[it], b.now, says, hold)
+			if follower := b.release(it.lane, b.since[it], b.now, says, hold); follower != nil {
+				b.begin(follower)
+			}
 			return true
 		}
 	}
@@ -321,7 +323,11 @@ func TestARateIsKeptByWaitingAndByPuttingBack(t *testing.T) {
 		l := newLanes(Config{MaxInflight: 64, EndpointInflight: 64}, nil)
 		l.begin = func(it *item) {
 			begun = append(begun, time.Since(began))
-			go l.release(it.lane, time.Now(), time.Now(), answered, 0)
+			go func() {
+				if follower := l.release(it.lane, time.Now(), time.Now(), answered, 0); follower != nil {
+					l.begin(follower)
+				}
+			}()
 		}
 		offer := func() bool {
 			_, queued := l.offer(&item{delivery: &webhook.Delivery{SubscriptionID: "a"}}, nil, time.Now())

@@ -24,6 +24,10 @@ type lanes struct {
 	part    float64 // of the topic's partitions, owned by this worker
 	closed  bool
 	sweptAt time.Time
+
+	// direct is set while whoever gives a slot back may take it again: the first item to begin is then left in follower.
+	direct   bool
+	follower *item
 }
 
 // putBack is a delivery that waits elsewhere.
@@ -80,8 +84,9 @@ func (l *lanes) resume(it *item, now time.Time) {
 }
 
 // release gives back the slot of an attempt, with what it says about the endpoint. hold is how long the endpoint has asked
-// for nothing more.
-func (l *lanes) release(ln *lane, begun, now time.Time, says verdict, hold time.Duration) {
+// for nothing more. It returns an item that has got a slot thereby, for the caller to begin, or nil: to hand it to another
+// goroutine costs more than what is left to do with the attempt.
+func (l *lanes) release(ln *lane, begun, now time.Time, says verdict, hold time.Duration) *item {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	busy := ln.running >= ln.share.bound()
@@ -95,7 +100,10 @@ func (l *lanes) release(ln *lane, begun, now time.Time, says verdict, hold time.
 		ln.heldUntil = until
 	}
 	l.wake(ln, now)
+	l.direct, l.follower = true, nil
 	l.dispatch(now)
+	l.direct = false
+	return l.follower
 }
 
 // deferral is how long to put back a delivery whose turn had come.
@@ -245,5 +253,9 @@ func (l *lanes) beginNext(ln *lane, now time.Time) {
 	l.running++
 	ln.running++
 	ln.rate.take(now)
+	if l.direct && l.follower == nil {
+		l.follower = it
+		return
+	}
 	l.begin(it)
 }

@@ -20,7 +20,7 @@ import (
 const (
 	pollRecords     = 200
 	measureInterval = 250 * time.Millisecond
-	outcomeLinger   = 10 * time.Millisecond
+	outcomeLinger   = 15 * time.Millisecond
 	// With plenty to do, records may gather before the next poll: a fetch for every few of them costs the broker and this
 	// process more than the records. Plenty is what is being sent at such a rate, not what waits for slow endpoints: then a
 	// healthy one would wait for each of these pauses.
@@ -278,7 +278,9 @@ func (ss *session) begin(it *item) {
 
 func (ss *session) hand(it *item) {
 	for {
-		ss.run(it)
+		for it != nil {
+			it = ss.run(it)
+		}
 		select {
 		case it = <-ss.hands:
 		case <-ss.over:
