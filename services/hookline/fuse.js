@@ -10,6 +10,7 @@ const log = process.argv[2] ? fs.createWriteStream(process.argv[2]) : process.st
 const agent = new http.Agent({ keepAlive: true, maxSockets: 32 });
 let settings = { key: '', sync: [], fail: 0 };
 let random = 12345;
+let step = 0; // what happens is numbered, so that the order of two calls can be told where they do not overlap
 
 // chance is the same in every run.
 function chance() {
@@ -60,12 +61,15 @@ async function handle(headers, body) {
   line.verified = requestIsFromFuse(settings.key, body, headers['fuse-verification']);
   line.historical = body.historical_transactions_available;
   line.synced = false;
+  line.traceparent = headers.traceparent;
   let status = line.verified ? 200 : 401;
   if (status === 200 && chance() < settings.fail) status = 503;
   else if (status === 200 && body.type === 'financial_connection.sync_data') {
     try {
+      line.called = ++step;
       await sync(headers['fuse-verification'], body, settings.sync);
       line.synced = true;
+      line.answered = ++step;
       if (chance() < settings.fail) status = 500;
     } catch (error) {
       line.error = error.message;
