@@ -70,11 +70,17 @@ func TestARequestIsTheThirdPartysOwnOrRefusedWithAReason(t *testing.T) {
 		t.Fatal(err)
 	}
 	edKey := hex.EncodeToString(public)
+	edSigned := func(content string) string { return hex.EncodeToString(ed25519.Sign(private, []byte(content))) }
+	millis, date := strconv.FormatInt(at.UnixMilli(), 10), at.UTC().Format(time.RFC3339)
 	const plain = `{"scheme": "hmac", "header": "X-Signature", "prefix": "sha256="}`
 	const stripe = `{"scheme": "hmac", "header": "Signature", "separator": ",", "prefix": "v1=", "content": "{timestamp}.{body}", "timestamp": {"prefix": "t="}}`
 	const standard = `{"scheme": "hmac", "header": "webhook-signature", "separator": " ", "prefix": "v1,", "encoding": "base64",
 		"content": "{header:webhook-id}.{timestamp}.{body}", "timestamp": {"header": "webhook-timestamp"}, "key": {"prefix": "whsec_", "encoding": "base64"}}`
 	const slack = `{"scheme": "hmac", "header": "X-Signature", "prefix": "v0=", "content": "v0:{timestamp}:{body}", "timestamp": {"header": "X-Timestamp", "tolerance": "5m"}}`
+	const discord = `{"scheme": "ed25519", "header": "X-Signature-Ed25519", "content": "{timestamp}{body}", "timestamp": {"header": "X-Signature-Timestamp"}, "key": {"encoding": "hex"}}`
+	stamped := func(format string) string {
+		return `{"scheme": "hmac", "header": "X-S", "content": "{timestamp}{body}", "timestamp": {"header": "X-T", "format": "` + format + `"}}`
+	}
 	standardKey := "whsec_" + base([]byte(secret))
 	for name, c := range map[string]struct {
 		verify string
@@ -109,19 +115,36 @@ func TestARequestIsTheThirdPartysOwnOrRefusedWithAReason(t *testing.T) {
 			"v1a,AAAA v1,"+base(mac(sha256.New, secret, "m1."+stamp+"."+body))), standardKey, ""},
 		"Standard Webhooks under another id": {standard, headers("Webhook-Id", "m2", "Webhook-Timestamp", stamp, "Webhook-Signature",
 			"v1,"+base(mac(sha256.New, secret, "m1."+stamp+"."+body))), standardKey, BadSignature},
-		"a literal in the content":   {slack, headers("X-Timestamp", stamp, "X-Signature", "v0="+hexOf(sha256.New, "v0:"+stamp+":"+body)), secret, ""},
-		"Ed25519":                    {`{"scheme": "ed25519", "header": "X-S", "key": {"encoding": "hex"}}`, headers("X-S", hex.EncodeToString(ed25519.Sign(private, []byte(body)))), edKey, ""},
-		"Ed25519 over another body":  {`{"scheme": "ed25519", "header": "X-S", "key": {"encoding": "hex"}}`, headers("X-S", hex.EncodeToString(ed25519.Sign(private, []byte("x")))), edKey, BadSignature},
-		"Ed25519 with a short key":   {`{"scheme": "ed25519", "header": "X-S", "key": {"encoding": "hex"}}`, headers("X-S", hex.EncodeToString(ed25519.Sign(private, []byte(body)))), "00", BadSignature},
-		"a token":                    {`{"scheme": "token", "header": "X-Token"}`, headers("X-Token", secret), secret, ""},
-		"a bearer token":             {`{"scheme": "token", "prefix": "Bearer "}`, headers("Authorization", "Bearer "+secret), secret, ""},
-		"another token":              {`{"scheme": "token", "prefix": "Bearer "}`, headers("Authorization", "Bearer x"), secret, BadCredentials},
-		"no bearer token":            {`{"scheme": "token", "prefix": "Bearer "}`, headers("Authorization", secret), secret, MissingSignature},
-		"basic":                      {`{"scheme": "basic", "username": "mx"}`, headers("Authorization", "Basic "+base([]byte("mx:"+secret))), secret, ""},
-		"basic, another user":        {`{"scheme": "basic", "username": "mx"}`, headers("Authorization", "Basic "+base([]byte("my:"+secret))), secret, BadCredentials},
-		"basic, another password":    {`{"scheme": "basic", "username": "mx"}`, headers("Authorization", "Basic "+base([]byte("mx:x"))), secret, BadCredentials},
-		"basic that is none":         {`{"scheme": "basic", "username": "mx"}`, headers("Authorization", "Basic !"), secret, MissingSignature},
-		"a secret that cannot be it": {`{"scheme": "hmac", "header": "X-S", "key": {"encoding": "hex"}}`, headers("X-S", hexOf(sha256.New, body)), "no hex", BadSignature},
+		"a literal in the content":          {slack, headers("X-Timestamp", stamp, "X-Signature", "v0="+hexOf(sha256.New, "v0:"+stamp+":"+body)), secret, ""},
+		"Ed25519":                           {`{"scheme": "ed25519", "header": "X-S", "key": {"encoding": "hex"}}`, headers("X-S", hex.EncodeToString(ed25519.Sign(private, []byte(body)))), edKey, ""},
+		"Ed25519 over another body":         {`{"scheme": "ed25519", "header": "X-S", "key": {"encoding": "hex"}}`, headers("X-S", hex.EncodeToString(ed25519.Sign(private, []byte("x")))), edKey, BadSignature},
+		"Ed25519 with a short key":          {`{"scheme": "ed25519", "header": "X-S", "key": {"encoding": "hex"}}`, headers("X-S", hex.EncodeToString(ed25519.Sign(private, []byte(body)))), "00", BadSignature},
+		"Ed25519 with a timestamp":          {discord, headers("X-Signature-Ed25519", edSigned(stamp+body), "X-Signature-Timestamp", stamp), edKey, ""},
+		"Ed25519, stale":                    {discord, headers("X-Signature-Ed25519", edSigned(old+body), "X-Signature-Timestamp", old), edKey, Stale},
+		"Ed25519 under another timestamp":   {discord, headers("X-Signature-Ed25519", edSigned(old+body), "X-Signature-Timestamp", stamp), edKey, BadSignature},
+		"Ed25519 without a timestamp":       {discord, headers("X-Signature-Ed25519", edSigned(body)), edKey, MissingTimestamp},
+		"Ed25519 by another":                {discord, headers("X-Signature-Ed25519", edSigned(stamp+body), "X-Signature-Timestamp", stamp), strings.Repeat("00", 32), BadSignature},
+		"Ed25519, a signature that is none": {discord, headers("X-Signature-Ed25519", "00", "X-Signature-Timestamp", stamp), edKey, BadSignature},
+		"Ed25519 with a key in base64":      {`{"scheme": "ed25519", "header": "X-S", "encoding": "base64", "key": {"encoding": "base64"}}`, headers("X-S", base(ed25519.Sign(private, []byte(body)))), base(public), ""},
+		"SHA-512 in base64url":              {`{"scheme": "hmac", "header": "X-S", "algorithm": "sha512", "encoding": "base64url"}`, headers("X-S", base64.RawURLEncoding.EncodeToString(mac(sha512.New, secret, body))), secret, ""},
+		"base64 where hex is":               {plain, headers("X-Signature", "sha256="+base(mac(sha256.New, secret, body))), secret, MissingSignature},
+		"a time in milliseconds":            {stamped("unix_ms"), headers("X-S", hexOf(sha256.New, millis+body), "X-T", millis), secret, ""},
+		"seconds where milliseconds are":    {stamped("unix_ms"), headers("X-S", hexOf(sha256.New, stamp+body), "X-T", stamp), secret, Stale},
+		"a time as a date":                  {stamped("rfc3339"), headers("X-S", hexOf(sha256.New, date+body), "X-T", date), secret, ""},
+		"a date that is none":               {stamped("rfc3339"), headers("X-S", hexOf(sha256.New, stamp+body), "X-T", stamp), secret, MissingTimestamp},
+		"the timestamp's header twice":      {stamped("unix"), headers("X-S", hexOf(sha256.New, stamp+body), "X-T", stamp, "X-T", stamp), secret, MissingTimestamp},
+		"a token, and another one":          {`{"scheme": "token", "header": "X-Token"}`, headers("X-Token", secret, "X-Token", "x"), secret, MissingSignature},
+		"no token":                          {`{"scheme": "token", "header": "X-Token"}`, headers(), secret, MissingSignature},
+		"no basic":                          {`{"scheme": "basic", "username": "mx"}`, headers(), secret, MissingSignature},
+		"a token":                           {`{"scheme": "token", "header": "X-Token"}`, headers("X-Token", secret), secret, ""},
+		"a bearer token":                    {`{"scheme": "token", "prefix": "Bearer "}`, headers("Authorization", "Bearer "+secret), secret, ""},
+		"another token":                     {`{"scheme": "token", "prefix": "Bearer "}`, headers("Authorization", "Bearer x"), secret, BadCredentials},
+		"no bearer token":                   {`{"scheme": "token", "prefix": "Bearer "}`, headers("Authorization", secret), secret, MissingSignature},
+		"basic":                             {`{"scheme": "basic", "username": "mx"}`, headers("Authorization", "Basic "+base([]byte("mx:"+secret))), secret, ""},
+		"basic, another user":               {`{"scheme": "basic", "username": "mx"}`, headers("Authorization", "Basic "+base([]byte("my:"+secret))), secret, BadCredentials},
+		"basic, another password":           {`{"scheme": "basic", "username": "mx"}`, headers("Authorization", "Basic "+base([]byte("mx:x"))), secret, BadCredentials},
+		"basic that is none":                {`{"scheme": "basic", "username": "mx"}`, headers("Authorization", "Basic !"), secret, MissingSignature},
+		"a secret that cannot be it":        {`{"scheme": "hmac", "header": "X-S", "key": {"encoding": "hex"}}`, headers("X-S", hexOf(sha256.New, body)), "no hex", BadSignature},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := compiled(t, c.verify)
