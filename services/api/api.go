@@ -25,6 +25,7 @@ import (
 	"github.com/hookline/hookline/pkg/telemetry"
 	"github.com/hookline/hookline/services/api/journal"
 	"github.com/hookline/hookline/services/api/replay"
+	"github.com/hookline/hookline/services/api/token"
 )
 
 // Config is what an operator sets.
@@ -35,7 +36,7 @@ type Config struct {
 	DrainTimeout time.Duration `env:"HOOKLINE_DRAIN_TIMEOUT" envDefault:"20s"`
 	// OutboxPoll bounds how long a change made by another process waits for this one to publish it.
 	OutboxPoll time.Duration `env:"HOOKLINE_API_OUTBOX_POLL" envDefault:"500ms"`
-	OIDC       OIDCConfig
+	OIDC       token.Config
 }
 
 // Validate reports everything that is wrong with the configuration.
@@ -107,7 +108,7 @@ type Service struct {
 	handler  http.Handler
 	spec     []byte
 	keys     *keyring
-	tokens   *tokens
+	tokens   *token.Verifier
 	relay    *relay
 	replays  *replay.Runner
 	requests *gate
@@ -130,7 +131,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		cfg: cfg, deps: deps,
 		log:       deps.Log.With("service", "api"),
 		keys:      newKeyring(deps.Store),
-		tokens:    newTokens(cfg.OIDC),
+		tokens:    token.New(cfg.OIDC),
 		requests:  newGate(),
 		journal:   journal.New(deps.Kafka),
 		transport: deps.Endpoint.Transport(),
@@ -174,7 +175,7 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	defer client.Close()
 	defer s.transport.CloseIdleConnections()
-	defer s.tokens.transport.CloseIdleConnections()
+	defer s.tokens.Close()
 	s.journal.Use(client)
 	outliving, done := run.Outlive(ctx, s.cfg.DrainTimeout)
 	defer done()

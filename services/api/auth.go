@@ -15,6 +15,7 @@ import (
 	"github.com/hookline/hookline/pkg/httpapi"
 	"github.com/hookline/hookline/pkg/store"
 	"github.com/hookline/hookline/pkg/webhook"
+	"github.com/hookline/hookline/services/api/token"
 )
 
 // caller is who asks. The tenant of everything a request touches is the caller's, never one that the request names.
@@ -86,15 +87,15 @@ func (s *Service) authorize(ctx huma.Context, next func(huma.Context)) {
 }
 
 func (s *Service) authenticate(ctx context.Context, r *http.Request) (caller, error) {
-	token, ok := httpapi.Bearer(r)
+	text, ok := httpapi.Bearer(r)
 	if !ok {
 		return caller{}, unauthenticated(`Bearer realm="hookline"`, "send an API key as Authorization: Bearer <key>")
 	}
-	if s.tokens.reads(token) {
-		return s.authenticateToken(ctx, token)
+	if s.tokens.Reads(text) {
+		return s.authenticateToken(ctx, text)
 	}
 	refused := unauthenticated(`Bearer realm="hookline", error="invalid_token"`, "the API key is unknown, expired or revoked")
-	hash, err := apikey.Parse(token)
+	hash, err := apikey.Parse(text)
 	if err != nil {
 		return caller{}, refused
 	}
@@ -108,6 +109,25 @@ func (s *Service) authenticate(ctx context.Context, r *http.Request) (caller, er
 		return caller{}, refused
 	}
 	return caller{Tenant: key.Tenant, KeyID: key.ID, Name: key.Name, permissions: key.Permissions}, nil
+}
+
+// authenticateToken is who a token speaks for, in a tenant that exists.
+func (s *Service) authenticateToken(ctx context.Context, text string) (caller, error) {
+	claims, err := s.tokens.Verify(ctx, text)
+	switch {
+	case errors.Is(err, token.ErrInvalid):
+		return caller{}, unauthenticated(`Bearer realm="hookline", error="invalid_token"`, "the token does not hold: its signature, issuer, audience or time")
+	case err != nil:
+		s.log.WarnContext(ctx, "a token cannot be verified", "error", err)
+		return caller{}, unavailable("identity_provider_unavailable", "the identity provider cannot be asked; API keys are accepted")
+	case claims.Tenant == "":
+		return caller{}, problem(http.StatusForbidden, "permission_denied", "the token names no tenant in its claim %s", s.cfg.OIDC.TenantClaim)
+	}
+	_, err = s.deps.Store.Tenant(ctx, claims.Tenant)
+	if errors.Is(err, store.ErrNotFound) {
+		return caller{}, problem(http.StatusForbidden, "permission_denied", "the token's tenant does not exist")
+	}
+	return caller{Tenant: claims.Tenant, KeyID: claims.Subject, Name: claims.Subject, User: true, permissions: claims.Permissions}, err
 }
 
 func unauthenticated(challenge, detail string) *Problem {

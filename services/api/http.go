@@ -100,7 +100,7 @@ func apiConfig() huma.Config {
 			},
 			Components: &huma.Components{
 				Schemas:         registry,
-				SecuritySchemes: map[string]*huma.SecurityScheme{bearer: {Type: "http", Scheme: "bearer", Description: "An API key."}},
+				SecuritySchemes: map[string]*huma.SecurityScheme{bearer: {Type: "http", Scheme: "bearer", Description: "An API key, or a token of the OpenID Connect provider."}},
 			},
 			Security: []map[string][]string{{bearer: {}}},
 		},

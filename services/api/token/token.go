@@ -1,4 +1,6 @@
-package api
+// Package token verifies JSON Web Tokens of an OpenID Connect provider: who a request speaks for that comes without an API key. What
+// they may do is the control plane's matter.
+package token
 
 import (
 	"bytes"
@@ -15,12 +17,11 @@ import (
 
 	"github.com/coreos/go-oidc/v3/oidc"
 
-	"github.com/hookline/hookline/pkg/store"
 	"github.com/hookline/hookline/pkg/webhook"
 )
 
-// OIDCConfig says whose tokens are accepted besides API keys.
-type OIDCConfig struct {
+// Config says whose tokens are accepted besides API keys.
+type Config struct {
 	// Issuer is the URL of an OpenID Connect provider; empty accepts no tokens.
 	Issuer string `env:"HOOKLINE_OIDC_ISSUER"`
 	// Audience is what a token's aud must name.
@@ -30,7 +31,7 @@ type OIDCConfig struct {
 }
 
 // Validate reports everything that is wrong with the configuration.
-func (c OIDCConfig) Validate() error {
+func (c Config) Validate() error {
 	if c.Issuer == "" && c.Audience == "" {
 		return nil
 	}
@@ -61,9 +62,9 @@ const (
 // signedWith are the algorithms that a token may be signed with, whatever its provider says of itself.
 var signedWith = []string{oidc.RS256, oidc.ES256, oidc.EdDSA}
 
-// tokens verifies JSON Web Tokens. It asks the provider only when a token comes.
-type tokens struct {
-	cfg       OIDCConfig
+// Verifier verifies tokens. It asks the provider only when a token comes. Its methods may be called concurrently.
+type Verifier struct {
+	cfg       Config
 	transport *http.Transport
 
 	mu   sync.Mutex
@@ -73,42 +74,53 @@ type tokens struct {
 	err   error
 }
 
-func newTokens(cfg OIDCConfig) *tokens {
-	return &tokens{cfg: cfg, transport: &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, IdleConnTimeout: time.Minute}}
+// New makes a verifier; it asks nobody yet.
+func New(cfg Config) *Verifier {
+	return &Verifier{cfg: cfg, transport: &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, IdleConnTimeout: time.Minute}}
 }
 
-// reads reports whether something looks like a token that is for it rather than an API key.
-func (t *tokens) reads(token string) bool {
+// Close ends the connections to the provider.
+func (t *Verifier) Close() { t.transport.CloseIdleConnections() }
+
+// Reads reports whether something looks like a token that is for it rather than an API key.
+func (t *Verifier) Reads(token string) bool {
 	return t.cfg.Issuer != "" && strings.Count(token, ".") == 2
 }
 
 var (
-	// errBadToken: the token does not hold; what is wrong with it is told to nobody.
-	errBadToken = errors.New("the token is not valid")
-	// errProvider: whether it holds cannot be told now.
-	errProvider = errors.New("the identity provider cannot be asked")
+	// ErrInvalid: the token does not hold; what is wrong with it is told to nobody.
+	ErrInvalid = errors.New("the token is not valid")
+	// ErrProvider: whether it holds cannot be told now.
+	ErrProvider = errors.New("the identity provider cannot be asked")
 )
 
-// verify returns who a token speaks for: signed by the provider, for this audience, and in its time.
-func (t *tokens) verify(ctx context.Context, token string) (caller, error) {
+// Claims are what a token says of the user it speaks for.
+type Claims struct {
+	Subject     string
+	Tenant      string // empty where it names none
+	Permissions []webhook.Permission
+}
+
+// Verify returns what a token says that is signed by the provider, for this audience, and in its time.
+func (t *Verifier) Verify(ctx context.Context, token string) (Claims, error) {
 	keys, err := t.provider(ctx)
 	if err != nil {
-		return caller{}, fmt.Errorf("%w: %w", errProvider, err)
+		return Claims{}, fmt.Errorf("%w: %w", ErrProvider, err)
 	}
 	seen := &watchedKeys{KeySet: keys}
 	verified, err := oidc.NewVerifier(t.cfg.Issuer, seen, &oidc.Config{ClientID: t.cfg.Audience, SupportedSigningAlgs: signedWith}).Verify(ctx, token)
 	switch {
 	case errors.As(seen.err, new(*url.Error)):
-		return caller{}, fmt.Errorf("%w: %w", errProvider, seen.err)
+		return Claims{}, fmt.Errorf("%w: %w", ErrProvider, seen.err)
 	case err != nil, verified.Subject == "":
-		return caller{}, errBadToken
+		return Claims{}, ErrInvalid
 	}
 	var claims map[string]any
 	if err := verified.Claims(&claims); err != nil {
-		return caller{}, errBadToken
+		return Claims{}, ErrInvalid
 	}
 	tenant, _ := claims[t.cfg.TenantClaim].(string)
-	return caller{Tenant: tenant, KeyID: verified.Subject, Name: verified.Subject, User: true, permissions: permissionsIn(claims[t.cfg.PermissionsClaim])}, nil
+	return Claims{Subject: verified.Subject, Tenant: tenant, Permissions: permissionsIn(claims[t.cfg.PermissionsClaim])}, nil
 }
 
 // permissionsIn reads a list, or one string with spaces between. What is no permission of Hookline's is for somebody else.
@@ -128,7 +140,7 @@ func permissionsIn(claim any) []webhook.Permission {
 }
 
 // provider finds where the provider keeps its keys, and keeps them for a while.
-func (t *tokens) provider(ctx context.Context) (oidc.KeySet, error) {
+func (t *Verifier) provider(ctx context.Context) (oidc.KeySet, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if age := time.Since(t.asked); t.keys != nil && age < keysLife || t.err != nil && age < keysPause {
@@ -204,23 +216,4 @@ func (p *paced) ask(r *http.Request) ([]byte, error) {
 		return nil, fmt.Errorf("the identity provider answered %d", response.StatusCode)
 	}
 	return io.ReadAll(io.LimitReader(response.Body, maxProviderBody))
-}
-
-// authenticateToken is who a token speaks for, in a tenant that exists.
-func (s *Service) authenticateToken(ctx context.Context, token string) (caller, error) {
-	who, err := s.tokens.verify(ctx, token)
-	switch {
-	case errors.Is(err, errBadToken):
-		return caller{}, unauthenticated(`Bearer realm="hookline", error="invalid_token"`, "the token does not hold: its signature, issuer, audience or time")
-	case err != nil:
-		s.log.WarnContext(ctx, "a token cannot be verified", "error", err)
-		return caller{}, unavailable("identity_provider_unavailable", "the identity provider cannot be asked; API keys are accepted")
-	case who.Tenant == "":
-		return caller{}, problem(http.StatusForbidden, "permission_denied", "the token names no tenant in its claim %s", s.cfg.OIDC.TenantClaim)
-	}
-	_, err = s.deps.Store.Tenant(ctx, who.Tenant)
-	if errors.Is(err, store.ErrNotFound) {
-		return caller{}, problem(http.StatusForbidden, "permission_denied", "the token's tenant does not exist")
-	}
-	return who, err
 }
