@@ -133,6 +133,42 @@ func TestABusyButFastEndpointIsNotPutBack(t *testing.T) {
 	}
 }
 
+func TestAMomentInWhichNothingMovesPutsNothingBack(t *testing.T) {
+	for name, stands := range map[string]time.Duration{"a moment": 600 * time.Millisecond, "for good": 6 * time.Second} {
+		b := newBench(64, 64)
+		b.open("fast")
+		for i := range 2000 {
+			b.now = b.now.Add(time.Millisecond)
+			b.offerTo("fast")
+			b.finish("fast", answered, 0)
+			if i%250 == 0 {
+				b.sweep(b.now)
+			}
+		}
+		for range 64 + 500 {
+			b.offerTo("fast")
+		}
+		late := 0
+		for range stands / measureInterval {
+			b.now = b.now.Add(measureInterval)
+			late += len(b.sweep(b.now))
+		}
+		if gone := late > 400; gone != (name == "for good") || !gone && late > 0 {
+			t.Errorf("%d of 500 are put back when nothing has moved for %v", late, stands)
+		}
+	}
+}
+
+func TestASlotIsGivenToWhoeverGivesOneBack(t *testing.T) {
+	b := newBench(1, 1)
+	b.offerTo("a")
+	b.offerTo("a")
+	first := b.begun[0]
+	if follower := b.release(first.lane, b.now, b.now.Add(time.Millisecond), answered, 0); follower == nil || follower == first || len(b.begun) != 1 {
+		t.Errorf("followed by %v, and %d were begun by others", follower, len(b.begun)-1)
+	}
+}
+
 func TestWhatComesFasterThanItsEndpointTakesItIsPutBack(t *testing.T) {
 	b := newBench(64, 4)
 	back := 0
