@@ -77,6 +77,7 @@ async function handle(headers, body) {
     }
   }
   line.status = status;
+  line.step = ++step;
   line.signature = headers['fuse-verification'];
   log.write(JSON.stringify(line) + '\n');
   return status;

@@ -154,7 +154,8 @@ type received struct {
 	Verified, Synced                                                bool
 	Historical                                                      *bool
 	Status                                                          int
-	Called, Answered                                                int // when the sync endpoint was called, and answered, in steps of the receiver
+	// When the sync endpoint was called, when it answered, and when the receiver did, in steps of the receiver.
+	Called, Answered, Step int
 }
 
 func (s *stage) received() (all []received) {
