@@ -24,6 +24,7 @@ var permissions = map[string]webhook.Permission{
 	"PATCH /subscriptions/{id}":          webhook.PermissionSubscriptionEdit,
 	"DELETE /subscriptions/{id}":         webhook.PermissionSubscriptionEdit,
 	"POST /subscriptions/{id}/enable":    webhook.PermissionSubscriptionEdit,
+	"POST /subscriptions/{id}/pause":     webhook.PermissionSubscriptionEdit,
 	"POST /subscriptions/{id}/disable":   webhook.PermissionSubscriptionEdit,
 	"POST /subscriptions/{id}/test":      webhook.PermissionSubscriptionEdit,
 	"GET /deliveries":                    webhook.PermissionAuditRead,

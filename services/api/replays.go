@@ -23,7 +23,7 @@ const (
 )
 
 type offsetRangeView struct {
-	Partition int32 `json:"partition" minimum:"0"`
+	Partition int32 `json:"partition" minimum:"0" maximum:"2147483647"`
 	From      int64 `json:"from" minimum:"0" doc:"Inclusive."`
 	To        int64 `json:"to,omitempty" minimum:"0" doc:"Exclusive. Left out: to the end."`
 }

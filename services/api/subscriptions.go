@@ -102,6 +102,9 @@ func (s *Service) registerSubscriptions(a huma.API) {
 		Summary: "Take events again"}, edit, s.setStatus(webhook.SubscriptionActive))
 	route(s, a, huma.Operation{OperationID: "disable-subscription", Method: http.MethodPost, Path: "/subscriptions/{id}/disable", Tags: tags,
 		Summary: "Take no events", Description: "Deliveries that wait end as CANCELLED."}, edit, s.setStatus(webhook.SubscriptionDisabled))
+	route(s, a, huma.Operation{OperationID: "pause-subscription", Method: http.MethodPost, Path: "/subscriptions/{id}/pause", Tags: tags,
+		Summary: "Hold deliveries back", Description: "Events are taken, and their deliveries wait until the subscription is enabled, as far as their retry windows reach."},
+		edit, s.setStatus(webhook.SubscriptionPaused))
 	route(s, a, huma.Operation{OperationID: "test-subscription", Method: http.MethodPost, Path: "/subscriptions/{id}/test", Tags: tags,
 		Summary: "Send a test", Description: "One request with a sample event, in the subscription's own contract and with the header Hookline-Test, and what the receiver answered."},
 		edit, s.sendTest)
@@ -264,7 +267,7 @@ func (s *Service) deleteSubscription(ctx context.Context, who caller, in *struct
 	return nil, nil
 }
 
-// setStatus is the handler of enable and disable. Doing it again changes nothing but the reason.
+// setStatus is the handler of enable, disable and pause. Doing it again changes nothing but the reason.
 func (s *Service) setStatus(status webhook.SubscriptionStatus) func(context.Context, caller, *reasonInput) (*subscriptionOutput, error) {
 	return func(ctx context.Context, who caller, in *reasonInput) (*subscriptionOutput, error) {
 		reason := ""

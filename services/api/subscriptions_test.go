@@ -139,18 +139,24 @@ func TestOfTwoWritersOneIsTold(t *testing.T) {
 	r.must(http.StatusOK, http.MethodPatch, path, map[string]any{"name": "y"}, "If-Match", `*`)
 }
 
-func TestASubscriptionIsDisabledAndEnabled(t *testing.T) {
+func TestASubscriptionIsDisabledPausedAndEnabledWithWhoAndWhy(t *testing.T) {
 	t.Parallel()
 	r := start(t)
 	path := "/subscriptions/" + r.subscribe("s")
 	if a := r.must(http.StatusOK, http.MethodPost, path+"/disable", map[string]any{"reason": "maintenance"}); a.str("status") != "disabled" || a.str("statusReason") != "disabled by API key bootstrap: maintenance" {
 		t.Errorf("disable: %s", a.text)
 	}
+	if a := r.must(http.StatusOK, http.MethodPost, path+"/pause", map[string]any{"reason": "a release"}); a.str("status") != "paused" || a.str("statusReason") != "paused by API key bootstrap: a release" {
+		t.Errorf("pause: %s", a.text)
+	}
+	if a := r.must(http.StatusOK, http.MethodPost, path+"/enable", map[string]any{"reason": "mended"}); a.str("statusReason") != "active by API key bootstrap: mended" {
+		t.Errorf("enable with a reason: %s", a.text)
+	}
 	if a := r.must(http.StatusOK, http.MethodPost, path+"/enable", nil); a.str("status") != "active" || a.body["statusReason"] != nil {
 		t.Errorf("enable: %s", a.text)
 	}
 	r.must(http.StatusNoContent, http.MethodDelete, path, nil)
-	for _, action := range []string{"", "/enable", "/disable", "/test"} {
+	for _, action := range []string{"", "/enable", "/disable", "/pause", "/test"} {
 		method := http.MethodPost
 		if action == "" {
 			method = http.MethodGet

@@ -234,6 +234,15 @@ func TestAKeyIsMadeShownOnceListedAndRevoked(t *testing.T) {
 	}
 }
 
+func TestASubscriptionIsPausedDisabledAndEnabledWithAReason(t *testing.T) {
+	for _, verb := range []string{"pause", "disable", "enable"} {
+		a := script(t, "POST /subscriptions/s1/"+verb, `200 {"id":"s1"}`)
+		if _, _, err := a.run(t.Context(), "", "subscriptions", verb, "s1", "--reason", "maintenance"); err != nil || !strings.HasSuffix(a.asked[0], `{"reason":"maintenance"}`) {
+			t.Errorf("%s: %q, %v", verb, a.asked, err)
+		}
+	}
+}
+
 func TestARefusalSaysWhichFieldIsWrong(t *testing.T) {
 	a := script(t, "POST /secrets", `422 {"status":422,"code":"validation_failed","detail":"1 field","errors":[{"pointer":"/name","code":"invalid","detail":"too long"}]}`)
 	if _, _, err := a.run(t.Context(), "", "secrets", "create", "x"); err == nil || !strings.Contains(err.Error(), "/name: too long") {

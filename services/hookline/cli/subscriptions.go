@@ -12,9 +12,9 @@ func (a *app) subscriptions() *cobra.Command {
 		a.list("List subscriptions", "/subscriptions", nil, "ID id", "NAME name", "STATUS status", "PROFILE profile", "TYPES eventTypes", "ENDPOINT endpointUrl", "REASON statusReason"),
 		a.call("get ID", "Show a subscription", get, "/subscriptions/%s"),
 		a.createSubscription(), a.updateSubscription(),
-		a.call("enable ID", "Take events again", post, "/subscriptions/%s/enable"),
+		a.withReason("enable ID", "Take events again", "enable"),
 		a.withReason("disable ID", "Take no events; what waits ends as CANCELLED", "disable"),
-		a.statusOnly("pause ID", "Hold deliveries back until it is enabled again", "paused"),
+		a.withReason("pause ID", "Hold deliveries back until it is enabled again", "pause"),
 		a.testSubscription(), a.tryFilter(),
 		a.call("delete ID", "Delete a subscription; what waits ends as CANCELLED", remove, "/subscriptions/%s"),
 	)
@@ -106,12 +106,6 @@ func (a *app) withReason(use, short, verb string) *cobra.Command {
 	}}
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for those who look at it later")
 	return cmd
-}
-
-func (a *app) statusOnly(use, short, status string) *cobra.Command {
-	return &cobra.Command{Use: use, Short: short, Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
-		return a.send(cmd, patch, "/subscriptions/"+segment(args[0]), map[string]string{"status": status})
-	}}
 }
 
 func (a *app) testSubscription() *cobra.Command {
