@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"sync"
 	"time"
 
@@ -105,7 +106,10 @@ func (s *Service) session(ctx context.Context) error {
 func (ss *session) open(ctx context.Context) error {
 	// No receiver waits for an outcome, so outcomes may wait for each other: a request for each of them costs the broker
 	// more than all else it does for a delivery.
-	producer, err := ss.deps.Kafka.Client(append(ss.deps.Kafka.Producer(), kgo.ProducerLinger(outcomeLinger))...)
+	//
+	// How many may wait for Kafka is bounded by the windows. The client's own bound would hold the poll up, and with it the
+	// deliveries of healthy endpoints, when many are put back at once.
+	producer, err := ss.deps.Kafka.Client(append(ss.deps.Kafka.Producer(), kgo.ProducerLinger(outcomeLinger), kgo.MaxBufferedRecords(math.MaxInt32))...)
 	if err != nil {
 		return err
 	}
