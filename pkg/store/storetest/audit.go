@@ -338,6 +338,9 @@ func filters(t *testing.T, s Store) {
 		{"event type", store.DeliveryFilter{EventType: "t0"}, []int{0, 3}},
 		{"tests", store.DeliveryFilter{Trigger: webhook.TriggerTest}, []int{3, 4}},
 		{"of events", store.DeliveryFilter{Trigger: webhook.TriggerEvent}, []int{0, 1, 2}},
+		{"tests of a subscription", store.DeliveryFilter{Trigger: webhook.TriggerTest, SubscriptionID: "s1"}, []int{3}},
+		{"of events, of a subscription", store.DeliveryFilter{Trigger: webhook.TriggerEvent, SubscriptionID: "s1"}, []int{1}},
+		{"delivered, of a subscription", store.DeliveryFilter{Status: webhook.Delivered, SubscriptionID: "s0"}, []int{4}},
 		{"from, inclusive", store.DeliveryFilter{From: all[2].CreatedAt}, []int{0, 1, 2}},
 		{"to, exclusive", store.DeliveryFilter{To: all[2].CreatedAt}, []int{3, 4}},
 		{"together", store.DeliveryFilter{Status: webhook.Delivered, SubscriptionID: "s1", EventType: "t1", From: all[4].CreatedAt, To: at}, []int{1}},
@@ -363,18 +366,25 @@ func filters(t *testing.T, s Store) {
 
 func deliveryPages(t *testing.T, s Store) {
 	at := now()
-	var want []string
+	var want, mixed []string
 	var rows []store.Delivery
 	for i := range 9 {
 		// Three of each time, over several days, so that pages are cut within a time and between partitions.
 		d := newDelivery(tenant, at.Add(time.Duration(-i/3)*20*time.Hour))
 		rows, want = append(rows, d), append(want, d.ID.String())
+		d = newDelivery(tenant, d.CreatedAt)
+		d.SubscriptionID, d.Status = "mixed", []webhook.Status{webhook.Delivered, webhook.DeadLetter}[i%2]
+		rows, mixed = append(rows, d), append(mixed, d.ID.String())
 	}
 	record(t, s, rows...)
+	place := func(d store.Delivery) (string, time.Time) { return d.ID.String(), d.CreatedAt }
+	pages(t, "deliveries of a subscription, delivered and not", mixed, func(p store.Page) ([]store.Delivery, string, error) {
+		return s.Deliveries(context.Background(), tenant, store.DeliveryFilter{SubscriptionID: "mixed"}, p)
+	}, place)
 	read := func(p store.Page) ([]store.Delivery, string, error) {
 		return s.Deliveries(context.Background(), tenant, store.DeliveryFilter{Status: webhook.Pending}, p)
 	}
-	pages(t, "deliveries", want, read, func(d store.Delivery) (string, time.Time) { return d.ID.String(), d.CreatedAt })
+	pages(t, "deliveries", want, read, place)
 	record(t, s, newDelivery(tenant, at.Add(time.Second)))
 	_, next, err := read(store.Page{Limit: 4})
 	must(t, err)
