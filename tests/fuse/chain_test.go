@@ -1,10 +1,16 @@
 package fuse
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"maps"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -217,20 +223,32 @@ func TestWhatComesAboutAnUnknownConnectionWaitsUntilItIsKnown(t *testing.T) {
 		t.Errorf("replayed again: %+v", made)
 	}
 	s.upstream()
+	s.manage()
 	s.Stop()
 }
 
 // upstream lets another system produce a sync whose body JavaScript prints in another way than it was sent: the client's handler sends
-// it back all the same.
+// it back all the same. What the other system says follows from it is delivered like any event.
 func (s *stage) upstream() {
 	s.t.Helper()
 	quoted, err := json.Marshal(remote(9, 1))
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	body := `{"event_type":"` + syncData + `","data":{"source":"other", "10":1.0,"9":[ 1e2 ],"é":"\u00e9\/", "big":12345678901234567890,` +
-		`"remote_data":` + string(quoted) + `,"financial_connection_id":"conn-0009","environment":"sandbox"}}`
-	request, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, "http://"+s.ingest[0]+"/v1/events", strings.NewReader(body))
+	about := `"remote_data":` + string(quoted) + `,"financial_connection_id":"conn-0009","environment":"sandbox"`
+	s.publish(`{"event_type":"` + syncData + `","data":{"source":"other", "10":1.0,"9":[ 1e2 ],"é":"\u00e9\/", "big":12345678901234567890,` + about + `}}`)
+	for _, r := range s.awaitAccepted("conn-0009", syncData, updates) {
+		if !r.Verified || r.Remote != remote(9, 1) {
+			s.t.Errorf("received %+v", r)
+		}
+	}
+	s.publish(`{"event_type":"` + finished + `","data":{"source":"fuse",` + about + `}}`)
+	s.awaitAccepted("conn-0009", syncData, updates, finished)
+}
+
+func (s *stage) publish(event string) {
+	s.t.Helper()
+	request, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, "http://"+s.ingest[0]+"/v1/events", strings.NewReader(event))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -239,9 +257,78 @@ func (s *stage) upstream() {
 	if status, text := s.do(request); status != http.StatusAccepted {
 		s.t.Fatalf("%d %s", status, text)
 	}
-	for _, r := range s.awaitAccepted("conn-0009", syncData, updates) {
-		if !r.Verified || r.Remote != remote(9, 1) {
+}
+
+// seed is what MX posts in Fuse's documents.
+const seed = `{"type":"AGGREGATION","action":"member_data_updated","user_guid":"USR-67bcb452-225e-11ee-be56-0242ac120002","user_id":"67bcb452-225e-11ee-be56-0242ac120002",` +
+	`"member_guid":"MBR-67bcb452-225e-11ee-be56-0242ac120002","job_guid":"JOB-ebdbcc48-1823-41da-96ef-adc2dc2fd6ec","transactions_created_count":2,` +
+	`"transactions_updated_count":0,"is_background":true,"completed_at":1688527757,"completed_on":"2023-07-05"}`
+
+// manage makes the source of our documents from the command line, lets MX post what Fuse's documents say to it, and takes it away.
+func (s *stage) manage() {
+	s.t.Helper()
+	documents, err := os.ReadFile(filepath.Join(testenv.Root(), "docs", "sources.md"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	_, spec, _ := strings.Cut(string(documents), "```yaml\n")
+	spec, _, _ = strings.Cut(spec, "```")
+	file := filepath.Join(s.t.TempDir(), "mx.yaml")
+	if err := os.WriteFile(file, []byte(spec), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	var made struct{ ID, Path, SecretValue string }
+	if text := s.hookline("sources", "create", "mx", "--spec", file, "-o", "json"); json.Unmarshal([]byte(text), &made) != nil || made.SecretValue == "" {
+		s.t.Fatalf("made %s", text)
+	}
+	const connection = "67bcb452-225e-11ee-be56-0242ac120002"
+	s.hookline("connections", "add", "mx", "MBR-"+connection, connection, "--environment", "sandbox")
+	post := func() (int, string) {
+		stamp := strconv.FormatInt(time.Now().Unix(), 10)
+		mac := hmac.New(sha256.New, []byte(made.SecretValue))
+		mac.Write([]byte(stamp + "." + seed))
+		request, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, "http://"+s.ingest[1]+made.Path, strings.NewReader(seed))
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		request.Header.Set("X-Signature", "t="+stamp+",v1="+hex.EncodeToString(mac.Sum(nil)))
+		request.Header.Set("X-Request-Id", "seed")
+		return s.do(request)
+	}
+	until := func(what string, reached func(status int, text string) bool) {
+		s.t.Helper()
+		var status int
+		var text string
+		if err := testenv.Until(time.Minute, func() bool {
+			status, text = post()
+			return reached(status, text)
+		}); err != nil {
+			s.t.Fatalf("%s: %d %s", what, status, text)
+		}
+	}
+	until("made", func(status int, text string) bool {
+		return status == http.StatusAccepted && strings.Contains(text, `"outcome":"accepted"`)
+	})
+	for _, r := range s.awaitAccepted(connection, syncData, updates) {
+		if r.Remote != seed || r.Type == syncData && r.Source != "mx" {
 			s.t.Errorf("received %+v", r)
 		}
 	}
+	if text := s.hookline("sources", "ls"); !strings.Contains(text, made.ID) || !strings.Contains(text, "plaid") {
+		s.t.Errorf("sources:\n%s", text)
+	}
+	if text := s.hookline("sources", "requests", made.ID, "-o", "json"); !strings.Contains(text, `"outcome": "accepted"`) {
+		s.t.Errorf("requests:\n%s", text)
+	}
+	s.hookline("sources", "update", made.ID, "--status", "disabled")
+	until("disabled", func(status int, _ string) bool { return status == http.StatusNotFound })
+	s.hookline("sources", "update", made.ID, "--status", "active")
+	until("enabled", func(status int, _ string) bool { return status == http.StatusAccepted })
+	s.hookline("sources", "rotate", made.ID, "--overlap", "0s")
+	until("rotated", func(status int, _ string) bool { return status == http.StatusUnauthorized })
+	if text := s.hookline("sources", "requests", made.ID, "--outcome", "refused"); !strings.Contains(text, "bad_signature") {
+		s.t.Errorf("refused requests:\n%s", text)
+	}
+	s.hookline("sources", "delete", made.ID)
+	until("deleted", func(status int, _ string) bool { return status == http.StatusNotFound })
 }
