@@ -54,7 +54,7 @@ func (a *api) RoundTrip(r *http.Request) (*http.Response, error) {
 	code := 0
 	_, _ = fmt.Sscan(status, &code)
 	recorder.WriteHeader(code)
-	recorder.WriteString(text)
+	_, _ = recorder.WriteString(text)
 	return recorder.Result(), nil
 }
 
@@ -138,7 +138,7 @@ func TestWhatReadsLikeAPlaceIsAskedForAsAnIDFirst(t *testing.T) {
 }
 
 func TestAWideCommandIsCountedAndConfirmedFirst(t *testing.T) {
-	const dry, real = `{"dryRun":true,"reason":"timeout"}`, `{"reason":"timeout"}`
+	const dry, done = `{"dryRun":true,"reason":"timeout"}`, `{"reason":"timeout"}`
 	for name, c := range map[string]struct {
 		counted, typed, asks string
 		does                 bool
@@ -152,7 +152,7 @@ func TestAWideCommandIsCountedAndConfirmedFirst(t *testing.T) {
 		out, errs, err := a.run(t.Context(), c.typed, "retries", "cancel", "--reason", "timeout")
 		want := []string{"POST /retries/cancel " + dry}
 		if c.does {
-			want = append(want, "POST /retries/cancel "+real, `POST /retries/cancel {"cursor":"x","reason":"timeout"}`)
+			want = append(want, "POST /retries/cancel "+done, `POST /retries/cancel {"cursor":"x","reason":"timeout"}`)
 		}
 		if (err == nil) != c.does || !strings.Contains(errs, c.asks) || !slices.Equal(a.asked, want) || c.does != strings.Contains(out, "count: 12") {
 			t.Errorf("%s: asked %q, printed %s%s, %v", name, a.asked, out, errs, err)
