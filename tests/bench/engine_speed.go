@@ -56,9 +56,10 @@ func (b *engineBench) speedTo(ctx context.Context, pick func() uint64) (perSecon
 		if err != nil {
 			return err
 		}
+		profiled := r.profile(ctx, r.running["delivery"], fmt.Sprintf("endpoints-%d", live))
 		t, err := r.arrived(ctx, "live", live*98/100)
 		perSecond = t.PerSecond
-		return err
+		return errors.Join(err, profiled())
 	})
 	return perSecond, err
 }

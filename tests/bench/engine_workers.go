@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// fewSlots keeps so little under way in a worker that it waits for the endpoint and not for a processor.
-const fewSlots, waitingMs = 32, 50
+// fewSlots keeps so little under way in a worker that it waits for the endpoints and not for a processor.
+const fewSlots, waitingMs, waitingMany = 32, 50, 8
 
 // scaling measures 1, 2 and 3 workers where the work is waiting.
 func (b *engineBench) scaling(ctx context.Context) error {
@@ -22,7 +22,7 @@ func (b *engineBench) scaling(ctx context.Context) error {
 			first = perSecond
 		}
 		ratio := perSecond / first / float64(workers)
-		b.add(fmt.Sprintf("deliveries/s of %d workers with %d slots each to an endpoint that takes %d ms", workers, fewSlots, waitingMs),
+		b.add(fmt.Sprintf("deliveries/s of %d workers with %d slots each to %d endpoints that take %d ms", workers, fewSlots, waitingMany, waitingMs),
 			fmt.Sprintf("%.0f, %.2f of proportional", perSecond, ratio), "at least 0.90", ratio >= 0.9)
 	}
 	return nil
@@ -32,12 +32,13 @@ func (b *engineBench) withWorkers(ctx context.Context, workers int) (perSecond f
 	err = b.with(ctx, func(r *rig) error {
 		r.env["HOOKLINE_DELIVERY_MAX_INFLIGHT"] = fmt.Sprint(fewSlots)
 		// Ready is not yet balanced: when the first deliveries have come, every worker has its partitions.
-		err := errors.Join(r.subscribe(ctx, "waits", 1, waitingMs), r.workers(ctx, workers), r.pace(ctx, 8*time.Second, flow{200, one("waits")}))
+		err := errors.Join(r.subscribe(ctx, "waits", waitingMany, waitingMs), r.workers(ctx, workers),
+			r.pace(ctx, 8*time.Second, flow{200, among("waits", waitingMany)}))
 		if err != nil {
 			return err
 		}
 		count := b.amount(8000) * workers
-		if err := errors.Join(r.subscribe(ctx, "full", 1, waitingMs), r.preload(ctx, count, one("full"))); err != nil {
+		if err := errors.Join(r.subscribe(ctx, "full", waitingMany, waitingMs), r.preload(ctx, count, among("full", waitingMany))); err != nil {
 			return err
 		}
 		t, err := r.arrived(ctx, "full", count*95/100)
