@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"go.opentelemetry.io/otel/attribute"
 
 	"github.com/hookline/hookline/pkg/callback"
 	"github.com/hookline/hookline/pkg/profile"
@@ -277,6 +278,20 @@ func TestABodyMayBeSpelledAsAJSONLibraryPrintsIt(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestWhatCannotBeMadeOfACallIsCounted(t *testing.T) {
+	withClient(t, func(t *testing.T, w *world) {
+		d := w.deliverData("e1", `{"financial_connection_id":"c1","remote_data":"{}"}`, 0)
+		if got := w.calls(d); got.status != 200 {
+			t.Fatalf("got %+v", got)
+		}
+		time.Sleep(5 * time.Second)
+		w.expectTypes()
+		if n := w.countedAs("hookline.rejected", attribute.String("topic", "callbacks"), attribute.String("reason", "mapping_failed")); n != 1 {
+			t.Errorf("counted %d times", n)
+		}
+	})
 }
 
 func TestAnAPIKeyMayCallBack(t *testing.T) {

@@ -31,6 +31,9 @@ const (
 	keepEnds = 31 * 24 * time.Hour
 )
 
+// unmadeFollowUp counts calls of which not everything could be made that their rules ask for.
+var unmadeFollowUp = telemetry.Labels("topic", "callbacks", "reason", string(source.MappingFailed))
+
 var unreadableCallback = telemetry.Labels("topic", "callbacks", "reason", "unreadable")
 
 // follow keeps account of what is called back, and releases what follows, until ctx ends. While it cannot, callbacks get a 503 or
@@ -314,6 +317,7 @@ func (f *follower) Follow(c *webhook.Call) (key string, requested, followUps []s
 	}
 	key, requested, followUps, err := follow(contract.Callback(), c.Body)
 	if err != nil {
+		f.deps.Metrics.Rejected.Add(context.Background(), 1, unmadeFollowUp)
 		f.deps.Log.Error("rules of a callback cannot be evaluated", "profile", c.Profile, "subscription", c.SubscriptionID, "error", err)
 	}
 	return key, requested, followUps

@@ -283,13 +283,18 @@ func (w *world) byID() map[string]event.Decoded {
 }
 
 // counted is a counter's value for an outcome and a reason.
-func (w *world) counted(name string, outcome, reason string) int64 {
+func (w *world) counted(name, outcome, reason string) int64 {
+	w.Helper()
+	return w.countedAs(name, attribute.String("outcome", outcome), attribute.String("reason", reason))
+}
+
+func (w *world) countedAs(name string, labels ...attribute.KeyValue) int64 {
 	w.Helper()
 	var all metricdata.ResourceMetrics
 	if err := w.reader.Collect(context.WithoutCancel(w.Context()), &all); err != nil {
 		w.Fatal(err)
 	}
-	want := attribute.NewSet(attribute.String("outcome", outcome), attribute.String("reason", reason))
+	want := attribute.NewSet(labels...)
 	for _, scope := range all.ScopeMetrics {
 		for _, m := range scope.Metrics {
 			sum, ok := m.Data.(metricdata.Sum[int64])

@@ -46,6 +46,7 @@ import (
 	"github.com/hookline/hookline/pkg/telemetry"
 	"github.com/hookline/hookline/services/api"
 	"github.com/hookline/hookline/services/delivery"
+	"github.com/hookline/hookline/services/ingest"
 	"github.com/hookline/hookline/services/recorder"
 	"github.com/hookline/hookline/services/router"
 	"github.com/hookline/hookline/services/scheduler"
@@ -84,6 +85,7 @@ type world struct {
 	guard    *egress.Guard
 	log      *slog.Logger
 	api      http.Handler
+	ingest   http.Handler
 
 	authorities *x509.CertPool
 	services    map[string]func() service
@@ -228,6 +230,12 @@ func (w *world) openServices() {
 				api.Deps{Log: w.log, Metrics: w.metrics, Tracer: tracer, Health: state, Kafka: w.cluster, Store: w.store, Ring: w.keys, Profiles: w.profiles, Endpoint: w.guard, Waiting: index, Mounted: true}))
 			w.api = control.Handler()
 			return control
+		},
+		"ingest": func() service {
+			inbound := must(ingest.New(ingest.Config{Addr: "127.0.0.1:0", BufferBytes: 64 << 20, DrainTimeout: drain},
+				ingest.Deps{Log: w.log, Metrics: w.metrics, Tracer: tracer, Health: state, Kafka: w.cluster, Snapshot: applied, Keys: w.keys, Profiles: w.profiles, Mounted: true}))
+			w.ingest = inbound.Handler()
+			return inbound
 		},
 		"router": func() service {
 			return must(router.New(router.Config{DrainTimeout: drain}, router.Deps{Log: w.log, Metrics: w.metrics, Tracer: tracer, Health: state, Kafka: w.cluster, Snapshot: applied, Profiles: w.profiles}))
