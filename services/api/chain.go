@@ -3,6 +3,8 @@ package api
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 
 	"github.com/hookline/hookline/pkg/store"
 	"github.com/hookline/hookline/pkg/webhook"
@@ -31,12 +33,12 @@ func viewFollows(e *webhook.Event) *followsView {
 	return &followsView{EventID: f.EventID, DeliveryID: f.DeliveryID.String(), Rule: f.Rule}
 }
 
-// followedBy finds what followed from an event: its deliveries and the rules of their profiles give the ids. An event that nobody
-// wanted is not recorded, and so not found.
+// followedBy finds what followed from an event: its deliveries, given as profiles by subscription, and the rules of the profiles give the
+// ids.
 func (s *Service) followedBy(ctx context.Context, e *webhook.Event, deliveries map[string]string) ([]followedView, error) {
 	found := []followedView{}
-	for subscription, contract := range deliveries {
-		p, ok := s.deps.Profiles.Get(contract)
+	for _, subscription := range slices.Sorted(maps.Keys(deliveries)) {
+		p, ok := s.deps.Profiles.Get(deliveries[subscription])
 		if !ok || p.Callback() == nil || p.Callback().EventType != e.Type {
 			continue
 		}
