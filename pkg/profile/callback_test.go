@@ -88,14 +88,14 @@ func TestABodyIsRecognisedAsItWasSentOrAsAClientPrintsItAgain(t *testing.T) {
 	}
 	const unknown, reordered, known = "unknown", "reordered", "known"
 	for body, want := range map[string]string{
-		`{"type":"financial_connection.sync_data","financial_connection_id":"c1","source":"mx", "n": 1.0,"7":"\u00e9"}`:        known,
-		`{"7":"é","type":"financial_connection.sync_data","financial_connection_id":"c1","source":"mx","n":1}`:                 known,
+		`{"type":"financial_connection.sync_data","financial_connection_id":"c1","source":"mx", "n": 1.0,"7":"\u00e9"}`:          known,
+		`{"7":"é","type":"financial_connection.sync_data","financial_connection_id":"c1","source":"mx","n":1}`:                   known,
 		`{ "type": "financial_connection.sync_data", "financial_connection_id": "c1", "source": "mx", "n": 1e0, "7": "\u00E9" }`: known,
-		`{"7":"é","financial_connection_id":"c1","type":"financial_connection.sync_data","source":"mx","n":1}`:                 reordered,
-		`{"7":"é","type":"financial_connection.sync_data","financial_connection_id":"c1","n":1,"source":"mx"}`:                 reordered,
-		`{"7":"é","type":"financial_connection.sync_data","financial_connection_id":"c1","source":"mx","n":2}`:                 unknown,
-		`{"7":"é","type":"financial_connection.sync_data","financial_connection_id":"c1","source":"mx"}`:                       unknown,
-		`{"7":"é","type":"financial_connection.sync_data","financial_connection_id":"c1","source":"mx","n":1,"N":null}`:        unknown,
+		`{"7":"é","financial_connection_id":"c1","type":"financial_connection.sync_data","source":"mx","n":1}`:                   reordered,
+		`{"7":"é","type":"financial_connection.sync_data","financial_connection_id":"c1","n":1,"source":"mx"}`:                   reordered,
+		`{"7":"é","type":"financial_connection.sync_data","financial_connection_id":"c1","source":"mx","n":2}`:                   unknown,
+		`{"7":"é","type":"financial_connection.sync_data","financial_connection_id":"c1","source":"mx"}`:                         unknown,
+		`{"7":"é","type":"financial_connection.sync_data","financial_connection_id":"c1","source":"mx","n":1,"N":null}`:          unknown,
 	} {
 		got, gotSigned, err := profile.Fingerprint([]byte(body))
 		if err != nil {

@@ -1,6 +1,7 @@
 package virtual
 
 import (
+	"bytes"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -60,7 +61,7 @@ func (c *fuseClient) callBack(a arrival) int {
 	if c.silent {
 		return 0
 	}
-	request := httptest.NewRequestWithContext(c.Context(), http.MethodPost, "/v1/callbacks/fuse/financial_connections/sync", strings.NewReader(string(a.body)))
+	request := httptest.NewRequestWithContext(c.Context(), http.MethodPost, "/v1/callbacks/fuse/financial_connections/sync", bytes.NewReader(a.body))
 	request.Header.Set("Fuse-Client-Id", "default")
 	request.Header.Set("Fuse-Api-Key", c.key)
 	request.Header.Set("Fuse-Verification", a.header.Get("Fuse-Verification"))
@@ -142,7 +143,7 @@ func TestACallbackCountsForSeventyTwoHours(t *testing.T) {
 		if len(c.synced) != 2 {
 			t.Fatalf("%d syncs", len(c.synced))
 		}
-		slices.SortFunc(c.synced, func(a, b arrival) int { return strings.Compare(string(a.body), string(b.body)) })
+		slices.SortFunc(c.synced, func(a, b arrival) int { return bytes.Compare(a.body, b.body) })
 		c.silent = false
 		settle(time.Until(began.Add(72*time.Hour - time.Minute)))
 		w.start("router", "delivery")
