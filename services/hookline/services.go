@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"runtime"
 
 	"github.com/spf13/cobra"
 
@@ -74,7 +75,7 @@ type deliveryConfig struct {
 }
 
 func assembleDelivery(ctx context.Context, p *process, cfg *deliveryConfig) (runner, error) {
-	collectSeldom(p.environ)
+	p.collectSeldom()
 	guard, err := p.guard(ctx, cfg.Egress)
 	if err != nil {
 		return nil, err
@@ -90,14 +91,13 @@ func assembleDelivery(ctx context.Context, p *process, cfg *deliveryConfig) (run
 // collectSeldom has the collector wait until there is garbage for 64 MiB more than is alive, unless the operator has set it. A
 // delivery worker holds little and throws much away, so that collecting took a sixteenth of its processor time; one that holds
 // connections to thousands of endpoints must not be given a multiple of them.
-func collectSeldom(environ config.Environment) {
-	if environ["GOGC"] == "" && environ["GOMEMLIMIT"] == "" {
-		ballast = make([]byte, 64<<20)
+func (p *process) collectSeldom() {
+	if p.environ["GOGC"] == "" && p.environ["GOMEMLIMIT"] == "" {
+		// It counts as alive. Nobody writes to it, so it takes address space and no memory.
+		ballast := make([]byte, 64<<20)
+		p.atClose(func() { runtime.KeepAlive(ballast) })
 	}
 }
-
-// ballast counts as alive. Nobody writes to it, so it takes address space and no memory.
-var ballast []byte
 
 type schedulerConfig struct {
 	Process   processConfig
