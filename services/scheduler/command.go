@@ -101,12 +101,12 @@ func (s *Service) cancel(sh *shard, d *webhook.Delivery, waiting []retryqueue.Wa
 	entries = sh.hold(entries)
 	flights := make([]*flight, len(entries))
 	for i, e := range entries {
-		flights[i] = &flight{entry: e}
+		flights[i] = &flight{shard: sh, entry: e}
 	}
-	told := s.step(sh, flights, s.producer, func(*flight) *kgo.Record {
+	told := s.step(flights, s.producer, func(*flight) *kgo.Record {
 		return &kgo.Record{Topic: s.deps.Kafka.Topics.Attempts, Key: []byte(d.SubscriptionID), Value: wire.EncodeAttempt(cancelled(d))}
 	}, func(*flight, *kgo.Record) {})
-	if marked := s.mark(sh, told); len(marked) < len(entries) {
+	if marked := s.mark(told); len(marked) < len(entries) {
 		return fmt.Errorf("cancel %d trips of delivery %s: %d are", len(entries), d.ID, len(marked))
 	}
 	return nil

@@ -185,6 +185,8 @@ const (
 	askFetch = "fetch"
 	askWatch = "watch"
 	askPath  = "path"
+
+	askProduce = "produce"
 )
 
 func (s *Service) fetchFailed(ctx context.Context, partition int32, err error) {

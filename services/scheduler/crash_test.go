@@ -43,16 +43,17 @@ func TestS2AClaimThatDiesBeforeItProducesIsClaimedAgain(t *testing.T) {
 
 func TestS3AClaimThatDiesBeforeItsTombstoneFiresOnceMore(t *testing.T) {
 	whileRunning(t, func(r *rig, p *process) {
-		r.retry(10*time.Second, tripsTo(0, 100)...)
+		trips := tripsOfOne(100) // which go in one volley
+		r.retry(10*time.Second, trips...)
 		r.after(5 * time.Second)
 		blocked := r.blockProduce(r.cluster.Topics.Retries)
 		r.after(10 * time.Second)
 		p.kill()
 		blocked.Remove()
-		r.want(1, 1, tripsTo(0, 100)...)
+		r.want(1, 1, trips...)
 		r.start()
 		r.after(5 * time.Minute)
-		r.want(2, 2, tripsTo(0, 100)...)
+		r.want(2, 2, trips...)
 		if n := r.tombstones(); n != 100 {
 			t.Errorf("%d tombstones", n)
 		}

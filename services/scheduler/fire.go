@@ -121,10 +121,12 @@ func (s *Service) claim(ctx context.Context, sh *shard, n int, at position) (ret
 
 // flight is one claimed retry on its way.
 type flight struct {
+	shard   *shard
 	entry   retryqueue.Entry
 	value   []byte      // of its record; nil where there is nothing to produce, only to mark
 	record  *kgo.Record // on the deliveries topic
 	written bool        // the record has been acknowledged
+	marked  bool        // so has the tombstone
 }
 
 // launch reads the records of claimed retries in the order of their due times, and sends them off in chunks, which
@@ -165,13 +167,16 @@ func (s *Service) abandon(sh *shard, entries []retryqueue.Entry) {
 	s.slots.Release(int64(len(entries)))
 }
 
-// finish fires volley by volley, then acknowledges. What fails on the way is let go and is due again when its lease ends.
+// finish fires, then acknowledges. What fails on the way is let go and is due again when its lease ends.
 func (s *Service) finish(sh *shard, token int64, flights []*flight, commands *turn) {
 	flights = s.obey(sh, flights, commands)
 	trips := make([]webhook.Trip, 0, len(flights))
-	for volley := range slices.Chunk(flights, s.cfg.Inflight) {
-		for _, f := range s.volley(sh, volley) {
-			trips = append(trips, f.entry.Trip)
+	for part := range slices.Chunk(flights, s.cfg.Inflight) {
+		s.volleys.join(part)
+		for _, f := range part {
+			if f.marked {
+				trips = append(trips, f.entry.Trip)
+			}
 		}
 	}
 	asking, cancel := context.WithTimeout(s.work, redisTimeout)
@@ -181,27 +186,20 @@ func (s *Service) finish(sh *shard, token int64, flights []*flight, commands *tu
 	s.redis.report(s.work, sh.asker(askAck), err)
 }
 
-// volley produces, then marks, and returns what has been marked. Between the two a retry has been fired and nobody else knows, so that
-// this is what a killed process leaves to be fired again. A request of Kafka's costs as much as a hundred records: of one partition, they fill
-// one, and more in flight would hardly be faster.
-func (s *Service) volley(sh *shard, flights []*flight) []*flight {
-	if n := int64(len(flights)); s.firing.Acquire(s.work, n) == nil {
-		defer s.firing.Release(n)
-	}
-	produced := s.step(sh, flights, s.producer, func(f *flight) *kgo.Record {
+// volley produces, then marks.
+func (s *Service) volley(flights []*flight) {
+	produced := s.step(flights, s.producer, func(f *flight) *kgo.Record {
 		f.record = s.delivery(f)
 		return f.record
 	}, func(f *flight, _ *kgo.Record) { f.written = true })
-	s.book(sh, flights)
-	marked := s.mark(sh, produced)
+	s.book(flights)
 	fired := int64(0)
-	for _, f := range marked {
-		if f.written {
+	for _, f := range s.mark(produced) {
+		if f.marked = true; f.written {
 			fired++
 		}
 	}
 	s.deps.Metrics.RetriesFired.Add(s.work, fired)
-	return marked
 }
 
 // delivery is the record that fires a retry; nil where there is only something to mark.
@@ -219,20 +217,20 @@ func (s *Service) delivery(f *flight) *kgo.Record {
 }
 
 // mark writes the tombstones.
-func (s *Service) mark(sh *shard, flights []*flight) []*flight {
-	return s.step(sh, flights, s.marker, func(f *flight) *kgo.Record {
-		return &kgo.Record{Topic: s.deps.Kafka.Topics.Retries, Partition: sh.partition, Key: []byte(f.entry.Trip.String())}
-	}, func(f *flight, tombstone *kgo.Record) { sh.fired(f.entry.Trip, tombstone.Offset) })
+func (s *Service) mark(flights []*flight) []*flight {
+	return s.step(flights, s.marker, func(f *flight) *kgo.Record {
+		return &kgo.Record{Topic: s.deps.Kafka.Topics.Retries, Partition: f.shard.partition, Key: []byte(f.entry.Trip.String())}
+	}, func(f *flight, tombstone *kgo.Record) { f.shard.fired(f.entry.Trip, tombstone.Offset) })
 }
 
 // book says where the deliveries are that have been written. One whose acknowledgement was lost counts as not written.
-func (s *Service) book(sh *shard, flights []*flight) {
+func (s *Service) book(flights []*flight) {
 	now := time.Now()
 	for _, f := range flights {
 		if f.written {
-			sh.pace.book(f.entry, f.record.Partition, f.record.Offset, now)
+			f.shard.pace.book(f.entry, f.record.Partition, f.record.Offset, now)
 		} else {
-			sh.pace.drop(f.entry)
+			f.shard.pace.drop(f.entry)
 		}
 	}
 	s.path.began()
@@ -240,7 +238,7 @@ func (s *Service) book(sh *shard, flights []*flight) {
 
 // step produces one record of each flight and waits for the acknowledgements. It returns the flights that got theirs;
 // a flight without a record passes.
-func (s *Service) step(sh *shard, flights []*flight, client *kgo.Client, record func(*flight) *kgo.Record, done func(*flight, *kgo.Record)) []*flight {
+func (s *Service) step(flights []*flight, client *kgo.Client, record func(*flight) *kgo.Record, done func(*flight, *kgo.Record)) []*flight {
 	errs := make([]error, len(flights))
 	var acks sync.WaitGroup
 	for i, f := range flights {
@@ -265,8 +263,8 @@ func (s *Service) step(sh *shard, flights []*flight, client *kgo.Client, record 
 			continue
 		}
 		failed = fmt.Errorf("produce: %w", errs[i])
-		sh.release(f.entry.Trip)
+		f.shard.release(f.entry.Trip)
 	}
-	s.kafka.report(s.work, sh.asker("produce"), failed)
+	s.kafka.report(s.work, askProduce, failed)
 	return passed
 }

@@ -40,15 +40,15 @@ func (s *Service) load(sh *shard, entries []retryqueue.Entry) ([]*flight, error)
 			return nil, s.work.Err()
 		}
 	}
-	return flightsOf(entries, values), nil
+	return flightsOf(sh, entries, values), nil
 }
 
 // flightsOf pairs entries with their values. An entry without a value has its tombstone, or has been given up: it is
 // only to be marked.
-func flightsOf(entries []retryqueue.Entry, values map[webhook.Trip][]byte) []*flight {
+func flightsOf(sh *shard, entries []retryqueue.Entry, values map[webhook.Trip][]byte) []*flight {
 	flights := make([]*flight, 0, len(entries))
 	for _, e := range entries {
-		flights = append(flights, &flight{entry: e, value: values[e.Trip]})
+		flights = append(flights, &flight{shard: sh, entry: e, value: values[e.Trip]})
 	}
 	return flights
 }

@@ -22,8 +22,8 @@ var mutations = []struct {
 		"TestS2",
 	},
 	{
-		"S3: what is fired and not marked has no bound", "fire.go",
-		"defer s.firing.Release(n)", "s.firing.Release(n)",
+		"S3: what is fired and not marked has no bound", "volley.go",
+		"defer func() { <-v.trigger }()", "<-v.trigger",
 		"TestS3AKilled",
 	},
 	{

@@ -290,6 +290,17 @@ func tripsTo(from, to int) []webhook.Trip {
 	return list
 }
 
+// tripsOfOne lists so many trips whose retries are in one partition.
+func tripsOfOne(count int) []webhook.Trip {
+	list := make([]webhook.Trip, 0, count)
+	for n := 0; len(list) < count; n++ {
+		if t := trip(n); kafka.PartitionOf(t.String(), partitions) == 0 {
+			list = append(list, t)
+		}
+	}
+	return list
+}
+
 // after lets virtual time pass.
 func (r *rig) after(d time.Duration) {
 	time.Sleep(d)

@@ -84,7 +84,7 @@ type Service struct {
 	lag     metric.MeasurementOption
 
 	slots   *semaphore.Weighted // retries taken to fire
-	firing  *semaphore.Weighted // of these, fired and not yet marked
+	volleys *volleys            // of these, fired and not yet marked
 	bytes   *semaphore.Weighted // bytes of their records
 	loading *semaphore.Weighted // claims whose records are being read
 
@@ -123,7 +123,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	}
 	log := deps.Log.With("service", "scheduler")
 	starting := errors.New("starting")
-	return &Service{
+	s := &Service{
 		cfg:     cfg,
 		deps:    deps,
 		log:     log,
@@ -134,11 +134,12 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		path:    newPath(),
 		lag:     telemetry.Label("group", "scheduler"),
 		slots:   semaphore.NewWeighted(inflight),
-		firing:  semaphore.NewWeighted(int64(cfg.Inflight)),
 		bytes:   semaphore.NewWeighted(inflightBytes),
 		loading: semaphore.NewWeighted(loaders),
 		shards:  map[int32]*shard{},
-	}, nil
+	}
+	s.volleys = newVolleys(cfg.Inflight, s.volley)
+	return s, nil
 }
 
 // Run consumes and fires until ctx ends; then it fires nothing more, finishes within the drain timeout what it took,

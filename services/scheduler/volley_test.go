@@ -1,0 +1,49 @@
+package scheduler
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestWhatBecomesReadyDuringAVolleyGoesTogetherInTheNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var sizes []int
+		times := map[*flight]int{}
+		v := newVolleys(10, func(flights []*flight) {
+			sizes = append(sizes, len(flights)) // a second one under way would be a race
+			time.Sleep(time.Second)
+			for _, f := range flights {
+				times[f]++
+			}
+		})
+		joined := make(chan error)
+		for n, size := range []int{1, 4, 5, 10, 3, 2} {
+			go func() {
+				time.Sleep(time.Duration(n) * time.Millisecond)
+				mine := make([]*flight, size)
+				for i := range mine {
+					mine[i] = &flight{}
+				}
+				v.join(mine)
+				for _, f := range mine {
+					if times[f] != 1 {
+						joined <- fmt.Errorf("a flight of party %d was fired %d times when it had joined", n, times[f])
+						return
+					}
+				}
+				joined <- nil
+			}()
+		}
+		for range 6 {
+			if err := <-joined; err != nil {
+				t.Error(err)
+			}
+		}
+		if want := []int{1, 9, 10, 5}; !slices.Equal(sizes, want) {
+			t.Errorf("volleys of %v, want %v", sizes, want)
+		}
+	})
+}
