@@ -56,17 +56,9 @@ func (s *Store) Deliveries(ctx context.Context, tenant string, f store.DeliveryF
 	return items, next, s.wrap("list deliveries", err)
 }
 
-// halves are all deliveries, as the two parts that have an index each of a subscription's deliveries by time.
-const halves = `(SELECT ` + DeliveryColumns + ` FROM deliveries WHERE status = 'DELIVERED'
-	UNION ALL SELECT ` + DeliveryColumns + ` FROM deliveries WHERE status <> 'DELIVERED') AS deliveries`
-
 func (s *Store) deliveries(tenant string, f store.DeliveryFilter) list[store.Delivery] {
-	from := "deliveries"
-	if f.SubscriptionID != "" && f.Status == "" && f.EventType == "" && f.EventID == "" && (f.Trigger == "" || f.Trigger == webhook.TriggerEvent) {
-		from = halves
-	}
 	l := list[store.Delivery]{
-		query: query{text: `SELECT ` + DeliveryColumns + ` FROM ` + from},
+		query: query{text: `SELECT ` + DeliveryColumns + ` FROM deliveries`},
 		scan:  scanDelivery,
 		place: func(d store.Delivery) (time.Time, string) { return d.CreatedAt, d.ID.String() },
 		id:    s.uuidID,

@@ -2,7 +2,6 @@ package sqlstore
 
 import (
 	"context"
-	"math/bits"
 	"strconv"
 	"strings"
 	"time"
@@ -60,7 +59,7 @@ type list[T any] struct {
 	id    func(string) (any, error)
 }
 
-// page reads at least one row more than the page has, which shows whether there is a next one.
+// page reads one row more than the page has, which shows whether there is a next one.
 func (l list[T]) page(ctx context.Context, s *Store, p store.Page) (items []T, next string, err error) {
 	statement, err := l.statement(s, p)
 	if err != nil {
@@ -91,9 +90,7 @@ func (l *list[T]) statement(s *Store, p store.Page) (string, error) {
 		}
 		l.after(s.d.Time(at), id)
 	}
-	// No argument: only where it is known how few rows are wanted can one plan serve every call, and planning takes longer than all the
-	// rest. In steps, so that there are few statements.
-	return l.end("ORDER BY created_at DESC, id DESC LIMIT " + strconv.Itoa(1<<bits.Len(uint(p.Size())))), nil
+	return l.end("ORDER BY created_at DESC, id DESC LIMIT " + l.arg(p.Size()+1)), nil
 }
 
 func textID(id string) (any, error) { return id, nil }
