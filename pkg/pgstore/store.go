@@ -86,6 +86,10 @@ func config(rawURL string) (*pgxpool.Config, error) {
 	if !given("statement_timeout") {
 		cfg.ConnConfig.RuntimeParams["statement_timeout"] = "30000"
 	}
+	// A plan for any values expects a few rows of a subscription that has a million, and sorts them all.
+	if !given("plan_cache_mode") {
+		cfg.ConnConfig.RuntimeParams["plan_cache_mode"] = "force_custom_plan"
+	}
 	if !given("application_name") {
 		cfg.ConnConfig.RuntimeParams["application_name"] = "hookline"
 	}

@@ -64,6 +64,9 @@ func (s *Store) deliveries(tenant string, f store.DeliveryFilter) list[store.Del
 		id:    s.uuidID,
 	}
 	s.filter(&l.query, tenant, f)
+	if ofEvents := f.Trigger == "" || f.Trigger == webhook.TriggerEvent; ofEvents && f.SubscriptionID != "" && f.Status == "" && f.EventType == "" && f.EventID == "" {
+		l.halves = []string{"status = 'DELIVERED'", "status <> 'DELIVERED'"}
+	}
 	return l
 }
 

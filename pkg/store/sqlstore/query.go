@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -57,6 +58,8 @@ type list[T any] struct {
 	// place is the time and id of a row, id the argument of an id in a cursor.
 	place func(T) (time.Time, string)
 	id    func(string) (any, error)
+	// halves are two conditions of which every row meets one, where each has an index in the list's order: a page is of both their first rows.
+	halves []string
 }
 
 // page reads one row more than the page has, which shows whether there is a next one.
@@ -90,7 +93,16 @@ func (l *list[T]) statement(s *Store, p store.Page) (string, error) {
 		}
 		l.after(s.d.Time(at), id)
 	}
-	return l.end("ORDER BY created_at DESC, id DESC LIMIT " + l.arg(p.Size()+1)), nil
+	tail := "ORDER BY created_at DESC, id DESC LIMIT " + l.arg(p.Size()+1)
+	if len(l.halves) == 0 {
+		return l.end(tail), nil
+	}
+	parts := make([]string, len(l.halves))
+	for i, cond := range l.halves {
+		part := query{text: l.text, conds: append(slices.Clone(l.conds), cond)}
+		parts[i] = "SELECT * FROM (" + part.end(tail) + ") AS part"
+	}
+	return strings.Join(parts, " UNION ALL ") + " " + tail, nil
 }
 
 func textID(id string) (any, error) { return id, nil }
