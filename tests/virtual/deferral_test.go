@@ -22,7 +22,9 @@ func TestWhatHoldsADeliveryBackIsShownWhileItWaits(t *testing.T) {
 		}
 		settle(5 * time.Second)
 		for reason, subscription := range map[string]string{"rate": rate, "breaker": breaker, "paused": paused} {
-			var list struct{ Items []struct{ ID, EventID string } }
+			var list struct {
+				Items []struct{ ID, EventID string }
+			}
 			w.call(http.MethodGet, "/deliveries?status=PENDING&subscriptionId="+subscription, nil, &list)
 			found := 0
 			for _, item := range list.Items {
