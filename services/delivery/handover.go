@@ -6,6 +6,7 @@ import (
 
 	"github.com/hookline/hookline/pkg/kafka"
 	"github.com/hookline/hookline/pkg/offset"
+	"github.com/hookline/hookline/pkg/run"
 )
 
 const (
@@ -98,19 +99,27 @@ func (ss *session) commit(parts map[int32]*partition) error {
 	})
 }
 
-// commits commits what has been finished, until ctx ends.
+// commits commits what has been finished, until ctx ends. Where nothing finishes nothing is done.
 func (ss *session) commits(ctx context.Context) {
-	ticker := time.NewTicker(commitInterval)
-	defer ticker.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
-			if err := ss.commit(ss.owned()); err != nil {
-				ss.deps.Log.WarnContext(ctx, "commit deliveries", "error", err)
-			}
+		case <-ss.finished:
 		}
+		run.Pause(ctx, commitInterval)
+		if err := ss.commit(ss.owned()); err != nil {
+			ss.deps.Log.WarnContext(ctx, "commit deliveries", "error", err)
+			ss.hasFinished()
+		}
+	}
+}
+
+// hasFinished has what was finished committed soon.
+func (ss *session) hasFinished() {
+	select {
+	case ss.finished <- struct{}{}:
+	default:
 	}
 }
 

@@ -45,6 +45,8 @@ type session struct {
 	fail context.CancelCauseFunc
 	// room wakes the polling goroutine when a full partition has room again.
 	room chan struct{}
+	// finished wakes the committing goroutine.
+	finished chan struct{}
 
 	// hands are goroutines that wait for an item to run, until over is closed.
 	hands chan *item
@@ -80,7 +82,7 @@ func (s *Service) session(ctx context.Context) error {
 	defer fail(nil)
 	ss := &session{
 		Service: s, topics: s.deps.Kafka.Topics, work: work, lasting: context.WithoutCancel(ctx), fail: fail,
-		room: make(chan struct{}, 1), hands: make(chan *item), over: make(chan struct{}), partitions: map[int32]*partition{},
+		room: make(chan struct{}, 1), finished: make(chan struct{}, 1), hands: make(chan *item), over: make(chan struct{}), partitions: map[int32]*partition{},
 	}
 	defer close(ss.over)
 	ss.lanes = newLanes(s.cfg, ss.begin)
@@ -307,6 +309,7 @@ func (ss *session) finish(it *item) {
 	if it.part.finish(it.offset, it.size, it.deferred) {
 		ss.hasRoom()
 	}
+	ss.hasFinished()
 }
 
 // hasRoom has the polling goroutine look again which partitions are to be paused.

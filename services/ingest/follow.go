@@ -65,6 +65,8 @@ type follower struct {
 	// acting has room for who decides and does something, or gives partitions up: never both at once, or the next owner would decide
 	// the same before it can read what was done.
 	acting chan struct{}
+	// unmade is how many calls of the present act could not be followed as their rules ask.
+	unmade int64
 
 	mu    sync.Mutex
 	owned map[int32]bool // false until the book has all that the owner before has written
@@ -275,6 +277,7 @@ func (f *follower) actOnSome(ctx context.Context) (some bool, err error) {
 func (f *follower) act(ctx context.Context, names []string) error {
 	var events, records []*kgo.Record
 	var total callback.Act
+	f.unmade = 0
 	for _, name := range names {
 		act := f.ledger.book.Decide(name, time.Now(), f)
 		for i := range act.Events {
@@ -299,6 +302,7 @@ func (f *follower) act(ctx context.Context, names []string) error {
 		return fmt.Errorf("write what was followed: %w", err)
 	}
 	f.deps.Metrics.FollowUps.Add(ctx, int64(total.Released))
+	f.deps.Metrics.Rejected.Add(ctx, f.unmade, unmadeFollowUp)
 	f.countCallback(ctx, total.Matched, "accepted", "")
 	f.countCallback(ctx, total.Repeated, "repeated", "")
 	ends := map[int32]int64{}
@@ -317,7 +321,7 @@ func (f *follower) Follow(c *webhook.Call) (key string, requested, followUps []s
 	}
 	key, requested, followUps, err := follow(contract.Callback(), c.Body)
 	if err != nil {
-		f.deps.Metrics.Rejected.Add(context.Background(), 1, unmadeFollowUp)
+		f.unmade++
 		f.deps.Log.Error("rules of a callback cannot be evaluated", "profile", c.Profile, "subscription", c.SubscriptionID, "error", err)
 	}
 	return key, requested, followUps
