@@ -81,12 +81,12 @@ func TestARecorderGoesOnWhereTheDatabaseStands(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		stop := w.start()
 		w.produce(w.deliveries(0, 50)...)
-		time.Sleep(5 * time.Second)
+		settle()
 		stop()
 		stop()
 		w.produce(w.deliveries(50, 80)...)
 		stop = w.start()
-		time.Sleep(5 * time.Second)
+		settle()
 		stop()
 		if n := len(w.rows()); n != 80 {
 			t.Errorf("%d rows, want 80", n)
@@ -106,12 +106,12 @@ func TestReadingEverythingAgainChangesNothing(t *testing.T) {
 		end := newAttempt(d, 1, webhook.Delivered)
 		w.produce(append(w.deliveries(0, 20), w.delivery(d), w.attempt(end))...)
 		stop := w.start()
-		time.Sleep(5 * time.Second)
+		settle()
 		stop()
 		before := w.rows()
 		w.sql("DELETE FROM consumer_offsets")
 		stop = w.start()
-		time.Sleep(5 * time.Second)
+		settle()
 		stop()
 		after := w.rows()
 		if fmt.Sprint(before) != fmt.Sprint(after) || len(after) != 21 {
@@ -131,7 +131,7 @@ func TestWhileTheDatabaseIsAwayTheRecorderWaitsAndThenCatchesUp(t *testing.T) {
 		stop := w.start()
 		defer stop()
 		w.produce(w.deliveries(0, 10)...)
-		time.Sleep(5 * time.Second)
+		settle()
 		w.db.away.Store(true)
 		for i := range 10 {
 			w.produce(w.deliveries(10+i, 11+i)...)
@@ -210,10 +210,10 @@ func TestAStopWritesWhatWasTaken(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		stop := w.start()
 		w.produce(w.deliveries(0, 5)...)
-		time.Sleep(5 * time.Second)
+		settle()
 		w.db.away.Store(true)
 		w.produce(w.deliveries(5, 10)...)
-		time.Sleep(5 * time.Second)
+		settle()
 		time.AfterFunc(10*time.Second, func() { w.db.away.Store(false) })
 		stop()
 		if n := len(w.rows()); n != 10 {
@@ -226,10 +226,10 @@ func TestADrainThatTakesTooLongIsCutOffAndNothingIsLost(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		stop := w.start()
 		w.produce(w.deliveries(0, 5)...)
-		time.Sleep(5 * time.Second)
+		settle()
 		w.db.away.Store(true)
 		w.produce(w.deliveries(5, 10)...)
-		time.Sleep(5 * time.Second)
+		settle()
 		start := time.Now()
 		stop()
 		if took := time.Since(start); took < settings.DrainTimeout-time.Second || took > settings.DrainTimeout+5*time.Second {
@@ -237,7 +237,7 @@ func TestADrainThatTakesTooLongIsCutOffAndNothingIsLost(t *testing.T) {
 		}
 		w.db.away.Store(false)
 		stop = w.start()
-		time.Sleep(5 * time.Second)
+		settle()
 		stop()
 		if n := len(w.rows()); n != 10 {
 			t.Errorf("%d rows, want 10", n)
@@ -266,7 +266,7 @@ func TestARecordThatCannotBeReadGoesToTheRejectedTopic(t *testing.T) {
 				t.Errorf("rejected %q: %v", r.Value, r.Headers)
 			}
 		}
-		time.Sleep(5 * time.Second)
+		settle()
 		if n := len(w.rows()); n != 10 {
 			t.Errorf("%d rows, want 10", n)
 		}
@@ -295,7 +295,7 @@ func TestARowThatTheDatabaseRefusesIsLeftOutAndItsRecordRejected(t *testing.T) {
 		if header(r, topic.HeaderReason) != reasonRefused || header(r, topic.HeaderSourceOffset) != "4" {
 			t.Errorf("rejected %v", r.Headers)
 		}
-		time.Sleep(5 * time.Second)
+		settle()
 		attempts, err := w.db.Attempts(context.Background(), webhook.DefaultTenant, d.ID)
 		must(t, err)
 		if len(attempts[d.ID]) != 8 {
@@ -357,7 +357,7 @@ func TestAReceiverThatAsksForItIsDisabledOnce(t *testing.T) {
 		of.SubscriptionID = "deleted meanwhile"
 		w.produce(w.attempt(gone), w.attempt(gone), w.attempt(&of))
 		stop := w.start()
-		time.Sleep(5 * time.Second)
+		settle()
 		stop()
 		disabled, err := w.db.Subscription(ctx, webhook.DefaultTenant, "sub")
 		must(t, err)
@@ -373,7 +373,7 @@ func TestAReceiverThatAsksForItIsDisabledOnce(t *testing.T) {
 		// The attempt is from before it was enabled again.
 		w.sql("DELETE FROM consumer_offsets")
 		stop = w.start()
-		time.Sleep(5 * time.Second)
+		settle()
 		stop()
 		enabled, err := w.db.Subscription(ctx, webhook.DefaultTenant, "sub")
 		must(t, err)

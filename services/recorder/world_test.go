@@ -108,6 +108,10 @@ func (l *lines) of(message string) int {
 	return l.count[message]
 }
 
+// settle gives recorders the time to read and write what there is: a fetch that has begun may wait for five seconds before the next one
+// asks for a partition that has come since.
+func settle() { time.Sleep(15 * time.Second) }
+
 func inWorld(t *testing.T, test func(t *testing.T, w *world)) {
 	synctest.Test(t, func(t *testing.T) {
 		var network kfake.VirtualNetwork

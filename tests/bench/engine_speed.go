@@ -46,7 +46,7 @@ func (b *engineBench) speedTo(ctx context.Context, pick func() uint64) (perSecon
 			subscriptions = append(subscriptions, engine.Subscription(fmt.Sprintf("s-%d", n), r.receiver.hook(2*int(n), group, wait)))
 		}
 		live := 0
-		err := errors.Join(r.Publish(ctx, subscriptions...), r.preload(ctx, b.amount(150_000), func(int) string {
+		err := errors.Join(r.Publish(ctx, subscriptions...), r.preload(ctx, b.amount(400_000), func(int) string {
 			n := pick()
 			if !dead(n) {
 				live++
