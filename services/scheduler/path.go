@@ -52,9 +52,9 @@ const (
 	firstRate = 2000
 	// ahead is how much work, as time, may be fired and unfinished: more than the time between two commits, so that the path
 	// never waits, and as little as possible, because new events wait behind it.
-	ahead = 4 * time.Second
+	ahead = 2 * time.Second
 	// least is what may be unfinished however slow the path is.
-	least = 500
+	least = 250
 )
 
 func newPath() *path { return &path{begun: make(chan struct{}, 1), rate: firstRate, partitions: 1} }

@@ -211,8 +211,8 @@ func (s *Service) openGroup(ctx context.Context) (*kgo.Client, error) {
 		kgo.OnPartitionsAssigned(func(_ context.Context, cl *kgo.Client, p map[string][]int32) { s.assigned(ctx, cl, p) }),
 		kgo.OnPartitionsRevoked(func(ctx context.Context, _ *kgo.Client, p map[string][]int32) { s.revoked(ctx, p, handOver) }),
 		kgo.OnPartitionsLost(func(ctx context.Context, _ *kgo.Client, p map[string][]int32) { s.revoked(ctx, p, 0) }),
-		kgo.FetchMaxBytes(8<<20),
-		kgo.FetchMaxPartitionBytes(1<<20), // so that a fetch has several partitions where all have much
+		kgo.FetchMaxBytes(4<<20),
+		kgo.FetchMaxPartitionBytes(512<<10), // so that a fetch has several partitions where all have much
 	)
 	return s.deps.Kafka.Client(opts...)
 }
