@@ -17,8 +17,8 @@ type stormResult struct {
 	Path       float64 // delivered a second, without a storm and without a bound
 	Offered    float64 // new events a second beside the storm: half of that
 	New        tally   // of them
-	Beside     float64 // retries delivered a second beside new events
-	Alone      float64 // and without
+	Share      float64 // that new events had of all that was delivered while they came
+	Together   float64 // delivered a second, storm and new events, until all were
 	Took       time.Duration
 	Behind     time.Duration // until what one endpoint had due behind the storm was delivered
 	Duplicates int
@@ -82,21 +82,22 @@ func (b *retryBench) weather(ctx context.Context, r *rig, due time.Time) error {
 	if err != nil {
 		return err
 	}
-	s.Beside = float64(amid.Events) / time.Since(due).Seconds()
-	since := time.Now()
+	fresh, err := r.receiver.tally(ctx, "new")
+	if err != nil {
+		return err
+	}
+	s.Share = float64(fresh.Events) / float64(max(fresh.Events+amid.Events, 1))
 	end, err := r.drained(ctx, "storm", b.Storm)
 	if err != nil {
 		return err
 	}
 	s.Took, s.Duplicates = time.Since(due), end.Requests-end.Events
-	if left := end.Events - amid.Events; left > 0 {
-		s.Alone = float64(left) / time.Since(since).Seconds()
-	}
 	if s.New, err = r.arrived(ctx, "new", int(s.Offered*beside.Seconds())*99/100); err != nil {
 		return err
 	}
-	b.say(fmt.Sprintf("storm: the path does %.0f/s; beside %.0f/s new ones (of %.0f/s, p99 %s) %.0f/s retries, alone %.0f/s, all after %v, those behind after %v, %d twice",
-		s.Path, s.New.PerSecond, s.Offered, ms(time.Duration(s.New.P99)), s.Beside, s.Alone, s.Took, s.Behind, s.Duplicates))
+	s.Together = float64(end.Events+s.New.Events) / time.Since(due).Seconds()
+	b.say(fmt.Sprintf("storm: the path does %.0f/s; beside the storm new ones (%.0f/s, p99 %s) had %.0f %% of it; both together %.0f/s, all after %v, those behind after %v, %d twice",
+		s.Path, s.Offered, ms(time.Duration(s.New.P99)), 100*s.Share, s.Together, s.Took, s.Behind, s.Duplicates))
 	return <-behind
 }
 
