@@ -13,7 +13,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.opentelemetry.io/otel/metric/noop"
@@ -21,6 +20,7 @@ import (
 
 	"github.com/hookline/hookline/pkg/health"
 	"github.com/hookline/hookline/pkg/kafka"
+	"github.com/hookline/hookline/pkg/kafka/kafkatest"
 	"github.com/hookline/hookline/pkg/profile"
 	"github.com/hookline/hookline/pkg/seal"
 	"github.com/hookline/hookline/pkg/snapshot"
@@ -190,25 +190,7 @@ func deliveryRecord(topics topic.Names, subscription string, n int) *kgo.Record 
 // read returns everything on a topic.
 func (w *world) read(name string) []*kgo.Record {
 	w.Helper()
-	ends, err := kadm.NewClient(w.client).ListEndOffsets(w.Context(), name)
-	if err != nil {
-		w.Fatal(err)
-	}
-	left := int64(0)
-	ends.Each(func(o kadm.ListedOffset) { left += o.Offset })
-	if left == 0 {
-		return nil
-	}
-	cl, err := w.cluster.Client(kgo.ConsumeTopics(name), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
-	if err != nil {
-		w.Fatal(err)
-	}
-	defer cl.Close()
-	var all []*kgo.Record
-	for int64(len(all)) < left {
-		all = append(all, cl.PollFetches(w.Context()).Records()...)
-	}
-	return all
+	return kafkatest.Records(w, w.cluster, name)
 }
 
 func (w *world) attempts() []*webhook.Attempt {

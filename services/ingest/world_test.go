@@ -15,7 +15,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.opentelemetry.io/otel/attribute"
@@ -27,6 +26,7 @@ import (
 	"github.com/hookline/hookline/pkg/health"
 	"github.com/hookline/hookline/pkg/httpapi"
 	"github.com/hookline/hookline/pkg/kafka"
+	"github.com/hookline/hookline/pkg/kafka/kafkatest"
 	"github.com/hookline/hookline/pkg/profile"
 	"github.com/hookline/hookline/pkg/seal"
 	"github.com/hookline/hookline/pkg/snapshot"
@@ -241,23 +241,9 @@ func (w *world) send(name, key string, value []byte) {
 }
 
 // all reads what a topic holds now.
-func (w *world) all(name string) (out []*kgo.Record) {
+func (w *world) all(name string) []*kgo.Record {
 	w.Helper()
-	ends, err := kadm.NewClient(w.client).ListEndOffsets(w.Context(), name)
-	if err != nil {
-		w.Fatal(err)
-	}
-	var total int64
-	ends.Each(func(o kadm.ListedOffset) { total += o.Offset })
-	cl, err := w.cluster.Client(kgo.ConsumeTopics(name), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
-	if err != nil {
-		w.Fatal(err)
-	}
-	defer cl.Close()
-	for int64(len(out)) < total {
-		out = append(out, cl.PollFetches(w.Context()).Records()...)
-	}
-	return out
+	return kafkatest.Records(w, w.cluster, name)
 }
 
 // events returns what the topic holds now, as the router reads it.

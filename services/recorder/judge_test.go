@@ -9,10 +9,10 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/hookline/hookline/pkg/event"
+	"github.com/hookline/hookline/pkg/kafka/kafkatest"
 	"github.com/hookline/hookline/pkg/webhook"
 	"github.com/hookline/hookline/pkg/wire"
 )
@@ -74,26 +74,14 @@ func (w *world) fail(profile string, times int) {
 // told reads the operational events on the events topic, each decoded as the router does, by its id.
 func (w *world) told() (events map[string]event.Decoded, records int) {
 	w.Helper()
-	ends, err := kadm.NewClient(w.client).ListEndOffsets(context.Background(), w.topics.Events)
-	must(w.T, err)
-	left := int64(0)
-	ends.Each(func(o kadm.ListedOffset) { left += o.Offset })
+	all := kafkatest.Records(w, w.cluster, w.topics.Events)
 	events = map[string]event.Decoded{}
-	if left == 0 {
-		return events, 0
+	for _, r := range all {
+		e, err := event.FromRecord(r)
+		must(w.T, err)
+		events[e.ID] = e
 	}
-	cl, err := w.cluster.Client(kgo.ConsumeTopics(w.topics.Events), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
-	must(w.T, err)
-	defer cl.Close()
-	for ; left > 0; records++ {
-		for r := range cl.PollRecords(context.Background(), 1).RecordsAll() {
-			e, err := event.FromRecord(r)
-			must(w.T, err)
-			events[e.ID] = e
-			left--
-		}
-	}
-	return events, records
+	return events, len(all)
 }
 
 func (w *world) toldTypes() map[string]int {

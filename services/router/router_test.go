@@ -26,6 +26,7 @@ import (
 	"github.com/hookline/hookline/pkg/event"
 	"github.com/hookline/hookline/pkg/health"
 	"github.com/hookline/hookline/pkg/kafka"
+	"github.com/hookline/hookline/pkg/kafka/kafkatest"
 	"github.com/hookline/hookline/pkg/profile"
 	"github.com/hookline/hookline/pkg/telemetry"
 	"github.com/hookline/hookline/pkg/topic"
@@ -169,23 +170,9 @@ func native(id string) *kgo.Record {
 }
 
 // read returns everything that a topic holds now.
-func (w *world) read(name string) (out []*kgo.Record) {
+func (w *world) read(name string) []*kgo.Record {
 	w.Helper()
-	ends, err := kadm.NewClient(w.client).ListEndOffsets(w.Context(), name)
-	if err != nil {
-		w.Fatal(err)
-	}
-	var total int64
-	ends.Each(func(o kadm.ListedOffset) { total += o.Offset })
-	cl, err := w.cluster.Client(kgo.ConsumeTopics(name), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
-	if err != nil {
-		w.Fatal(err)
-	}
-	defer cl.Close()
-	for int64(len(out)) < total {
-		out = append(out, cl.PollFetches(w.Context()).Records()...)
-	}
-	return out
+	return kafkatest.Records(w, w.cluster, name)
 }
 
 // delivered counts the deliveries by event and subscription.
