@@ -51,33 +51,32 @@ func runAudit(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "hookline-bench-")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	b := &bench{Settings: Settings{Hookline: *hookline, Profiles: *profiles}, Servers: servers, dir: dir, say: func(text string) { fmt.Fprintln(os.Stderr, "bench:", text) }}
+	return published(*out, func(dir string) (string, error) {
+		report, err := newBench(Settings{Hookline: *hookline, Profiles: *profiles}, servers, dir).audit(ctx, settings)
+		if err != nil {
+			return "", err
+		}
+		return report.markdown(), nil
+	})
+}
+
+func (b *bench) audit(ctx context.Context, settings auditSettings) (*auditReport, error) {
 	b.report = Report{Machine: describeMachine(ctx), Peak: map[string]int64{}}
 	report := &auditReport{auditSettings: settings, Machine: b.report.Machine}
 	for round := range settings.Rounds {
 		measured, err := b.recording(ctx, settings.Deliveries)
 		if err != nil {
-			return fmt.Errorf("recorder: %w", err)
+			return nil, fmt.Errorf("recorder: %w", err)
 		}
 		report.Recorded = append(report.Recorded, measured)
 		b.say(fmt.Sprintf("round %d: %.0f deliveries/s, recorder %v, postgres %v", round+1, measured.PerSecond, measured.perDelivery("recorder"), measured.perDelivery("postgres")))
 	}
 	if settings.Rows > 0 {
 		if err := b.questions(ctx, settings, report); err != nil {
-			return fmt.Errorf("questions: %w", err)
+			return nil, fmt.Errorf("questions: %w", err)
 		}
 	}
-	text := report.markdown()
-	fmt.Print(text)
-	if *out == "" {
-		return nil
-	}
-	return os.WriteFile(*out, []byte(text), 0o644)
+	return report, nil
 }
 
 // recording measures one recorder that finds what so many deliveries leave on the topics.

@@ -47,24 +47,38 @@ func command(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	return published(*out, func(dir string) (string, error) {
+		report, err := newBench(settings, servers, dir).run(ctx)
+		if err != nil {
+			return "", err
+		}
+		return report.markdown(), nil
+	})
+}
+
+// published measures with a folder for the logs of processes, prints the report and writes it where out says. Where the measurement fails
+// the folder stays.
+func published(out string, measure func(dir string) (report string, err error)) error {
 	dir, err := os.MkdirTemp("", "hookline-bench-")
 	if err != nil {
 		return err
 	}
-	b := &bench{Settings: settings, Servers: servers, dir: dir, say: func(text string) { fmt.Fprintln(os.Stderr, "bench:", text) }}
-	report, err := b.run(ctx)
+	report, err := measure(dir)
 	if err != nil {
 		return fmt.Errorf("%w (logs of the processes: %s)", err, dir)
 	}
 	if err := os.RemoveAll(dir); err != nil {
 		return err
 	}
-	text := report.markdown()
-	fmt.Print(text)
-	if *out == "" {
+	fmt.Print(report)
+	if out == "" {
 		return nil
 	}
-	return os.WriteFile(*out, []byte(text), 0o644)
+	return os.WriteFile(out, []byte(report), 0o644)
+}
+
+func newBench(settings Settings, servers Servers, dir string) *bench {
+	return &bench{Settings: settings, Servers: servers, dir: dir, say: func(text string) { fmt.Fprintln(os.Stderr, "bench:", text) }}
 }
 
 // partOf is the part of the bench that the arguments ask for; nil where they ask for the bench itself.

@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"net/http"
-	"os"
 	"slices"
 	"time"
 
@@ -50,24 +49,13 @@ func runReplay(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "hookline-bench-")
-	if err != nil {
-		return err
-	}
-	b := &bench{Settings: Settings{Hookline: *hookline, Profiles: *profiles}, Servers: servers, dir: dir, say: func(text string) { fmt.Fprintln(os.Stderr, "bench:", text) }}
-	report, err := b.replay(ctx, s)
-	if err != nil {
-		return fmt.Errorf("%w (logs of the processes: %s)", err, dir)
-	}
-	if err := os.RemoveAll(dir); err != nil {
-		return err
-	}
-	text := report.markdown()
-	fmt.Print(text)
-	if *out == "" {
-		return nil
-	}
-	return os.WriteFile(*out, []byte(text), 0o644)
+	return published(*out, func(dir string) (string, error) {
+		report, err := newBench(Settings{Hookline: *hookline, Profiles: *profiles}, servers, dir).replay(ctx, s)
+		if err != nil {
+			return "", err
+		}
+		return report.markdown(), nil
+	})
 }
 
 func quickReplay() replaySettings {

@@ -58,23 +58,13 @@ func runSources(ctx context.Context, args []string) error {
 	if brokers == "" {
 		return errors.New("TEST_KAFKA_BROKERS must name a broker: scripts/servers with go run ./tests/bench sources")
 	}
-	dir, err := os.MkdirTemp("", "hookline-sources-")
-	if err != nil {
-		return err
-	}
 	b := &inbound{brokers: brokers, prefix: "sources-" + strings.ToLower(rand.Text())[:10] + ".", machine: describeMachine(ctx), span: *span, profile: *profile}
-	if err := b.run(ctx, dir, *hookline); err != nil {
-		return fmt.Errorf("%w (logs: %s)", err, dir)
-	}
-	if err := os.RemoveAll(dir); err != nil {
-		return err
-	}
-	text := b.markdown()
-	fmt.Print(text)
-	if *out == "" {
-		return nil
-	}
-	return os.WriteFile(*out, []byte(text), 0o644)
+	return published(*out, func(dir string) (string, error) {
+		if err := b.run(ctx, dir, *hookline); err != nil {
+			return "", err
+		}
+		return b.markdown(), nil
+	})
 }
 
 // inbound is one run.
