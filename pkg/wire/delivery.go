@@ -62,30 +62,46 @@ func DecodeRetry(value []byte) (*webhook.Retry, error) {
 // DeliveryOfRetry makes the value of a deliveries record from that of a retries record, and says under which trace it goes on. It copies
 // what a delivery has field by field, without making a [webhook.Delivery] of it.
 func DeliveryOfRetry(value []byte) (delivery []byte, trace webhook.TraceContext, err error) {
-	const traceparent, tracestate, delay, reason = 16, 17, 18, 19
-	delivery = make([]byte, 0, len(value))
-	for len(value) > 0 {
-		number, kind, size := protowire.ConsumeField(value)
+	delivery, err = copyFields(make([]byte, 0, len(value)), value, func(number protowire.Number, field []byte) bool {
+		switch number {
+		case traceparentField:
+			trace.Parent = textOf(field)
+		case tracestateField:
+			trace.State = textOf(field)
+		case delayField, reasonField:
+			return false
+		}
+		return true
+	})
+	return delivery, trace, err
+}
+
+// The fields of hooklinev1.Delivery that are read or changed where the others are only copied.
+const tripField, traceparentField, tracestateField, delayField, reasonField = 3, 16, 17, 18, 19
+
+// copyFields appends the fields of a message that take wants, in their order.
+func copyFields(dst, message []byte, take func(number protowire.Number, field []byte) bool) ([]byte, error) {
+	for len(message) > 0 {
+		number, _, size := protowire.ConsumeField(message)
 		if size < 0 {
-			return nil, trace, fmt.Errorf("read retry: %w", protowire.ParseError(size))
+			return nil, fmt.Errorf("read delivery: %w", protowire.ParseError(size))
 		}
-		field := value[:size]
-		value = value[size:]
-		if number == delay || number == reason {
-			continue
+		if take(number, message[:size]) {
+			dst = append(dst, message[:size]...)
 		}
-		delivery = append(delivery, field...)
-		if kind == protowire.BytesType && (number == traceparent || number == tracestate) {
-			_, _, tag := protowire.ConsumeTag(field)
-			text, _ := protowire.ConsumeString(field[tag:])
-			if number == traceparent {
-				trace.Parent = text
-			} else {
-				trace.State = text
-			}
-		}
+		message = message[size:]
 	}
-	return delivery, trace, nil
+	return dst, nil
+}
+
+// textOf is what a field of text says; nothing where it is no text.
+func textOf(field []byte) string {
+	_, kind, tag := protowire.ConsumeTag(field)
+	if kind != protowire.BytesType {
+		return ""
+	}
+	text, _ := protowire.ConsumeString(field[tag:])
+	return text
 }
 
 // EncodeDeadLetter makes the value of a dead-letters record.
