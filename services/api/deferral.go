@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -57,9 +58,17 @@ func (s *Service) waiting(ctx context.Context, rows ...store.Delivery) map[uuid.
 	}
 	ctx, cancel := context.WithTimeout(ctx, deferralTime)
 	defer cancel()
+	rows = slices.DeleteFunc(rows, func(d store.Delivery) bool { return d.Status != webhook.Pending })
+	if len(rows) == 0 {
+		return found
+	}
+	ends, err := s.journal.Ends(ctx, s.deps.Kafka.Topics.Retries)
+	if err != nil || len(ends) == 0 {
+		return found
+	}
 	for i := range rows {
-		if row := &rows[i]; row.Status == webhook.Pending && len(found) < mostDeferrals && ctx.Err() == nil {
-			if trip, ok := s.trip(ctx, row); ok {
+		if row := &rows[i]; len(found) < mostDeferrals && ctx.Err() == nil {
+			if trip, ok := s.trip(ctx, row, kafka.PartitionOf(row.ID.String(), len(ends))); ok {
 				found[row.ID] = trip
 			}
 		}
@@ -73,13 +82,7 @@ type waitingTrip struct {
 	due    time.Time
 }
 
-func (s *Service) trip(ctx context.Context, row *store.Delivery) (waitingTrip, bool) {
-	name := s.deps.Kafka.Topics.Retries
-	ends, err := s.journal.Ends(ctx, name)
-	if err != nil || len(ends) == 0 {
-		return waitingTrip{}, false
-	}
-	partition := kafka.PartitionOf(row.ID.String(), len(ends))
+func (s *Service) trip(ctx context.Context, row *store.Delivery, partition int32) (waitingTrip, bool) {
 	trips, _, err := s.deps.Waiting.Find(ctx, partition, row.ID, row.Generation)
 	if err != nil {
 		return waitingTrip{}, false
@@ -88,7 +91,7 @@ func (s *Service) trip(ctx context.Context, row *store.Delivery) (waitingTrip, b
 		if waits.Trip.IsCommand() {
 			continue
 		}
-		record, err := s.journal.Record(ctx, webhook.Position{Topic: name, Partition: partition, Offset: waits.Offset})
+		record, err := s.journal.Record(ctx, webhook.Position{Topic: s.deps.Kafka.Topics.Retries, Partition: partition, Offset: waits.Offset})
 		if err != nil || record == nil || string(record.Key) != waits.Trip.String() {
 			continue
 		}
