@@ -17,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/sasl/scram"
 	"github.com/twmb/franz-go/plugin/kslog"
 
+	"github.com/hookline/hookline/pkg/run"
 	"github.com/hookline/hookline/pkg/topic"
 )
 
@@ -139,21 +140,20 @@ func PartitionOf(key string, partitions int) int32 {
 // WaitTopics returns once every topic exists, or with an error when ctx ends or no client can be made. It says in the log
 // what it waits for, at once and then every minute, and tells set each time; nil in the end.
 func (c *Cluster) WaitTopics(ctx context.Context, log *slog.Logger, set func(error), topics ...string) error {
-	const pause, repeat = time.Second, time.Minute
+	const pause = time.Second
 	cl, err := c.Client()
 	if err != nil {
 		return err
 	}
 	defer cl.Close()
-	var lastLogged time.Time
+	var quiet run.Throttle
 	for {
 		err := missingTopics(ctx, cl, topics)
 		set(err)
 		if err == nil {
 			return nil
 		}
-		if time.Since(lastLogged) >= repeat {
-			lastLogged = time.Now()
+		if quiet.Allow() {
 			log.WarnContext(ctx, "waiting for kafka", "error", err)
 		}
 		select {

@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/hookline/hookline/pkg/kafka"
+	"github.com/hookline/hookline/pkg/run"
 	"github.com/hookline/hookline/pkg/telemetry"
 	"github.com/hookline/hookline/pkg/webhook"
 )
@@ -143,22 +144,19 @@ func filtered(sub *webhook.Subscription) bool { return len(sub.Filter) > 0 }
 
 var unreadable = telemetry.Labels("topic", "config", "reason", "unreadable")
 
-const (
-	pause     = time.Second // before reading again after an error
-	logRepeat = time.Minute
-)
+// pause is before reading again after an error.
+const pause = time.Second
 
 // Run reads the topic from its start and follows it until ctx ends; then it returns nil. Kafka's absence is waited out:
 // what has been applied stays in force. Call it once.
 func (s *Snapshot) Run(ctx context.Context) error {
-	var lastLogged time.Time
+	var quiet run.Throttle
 	for {
 		err := s.follow(ctx)
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // a stop is no failure
 		}
-		if time.Since(lastLogged) >= logRepeat {
-			lastLogged = time.Now()
+		if quiet.Allow() {
 			s.deps.Log.ErrorContext(ctx, "reading config failed, trying again", "error", err, "config_offset", s.Offset())
 		}
 		select {

@@ -101,6 +101,7 @@ func (ss *session) commit(parts map[int32]*partition) error {
 
 // commits commits what has been finished, until ctx ends. Where nothing finishes nothing is done.
 func (ss *session) commits(ctx context.Context) {
+	var quiet run.Throttle
 	for {
 		select {
 		case <-ctx.Done():
@@ -109,7 +110,9 @@ func (ss *session) commits(ctx context.Context) {
 		}
 		run.Pause(ctx, commitInterval)
 		if err := ss.commit(ss.owned()); err != nil {
-			ss.deps.Log.WarnContext(ctx, "commit deliveries", "error", err)
+			if quiet.Allow() {
+				ss.deps.Log.WarnContext(ctx, "commit deliveries", "error", err)
+			}
 			ss.hasFinished()
 		}
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/hookline/hookline/pkg/config"
 	"github.com/hookline/hookline/pkg/kafka"
+	"github.com/hookline/hookline/pkg/run"
 )
 
 type migrateConfig struct {
@@ -133,8 +134,8 @@ func (p *process) setSessionTimeout(ctx context.Context, client *kgo.Client, ser
 
 // waitFor returns once check succeeds, or with the context's error. It says in the log what it waits for, at once and then every minute.
 func waitFor(ctx context.Context, log *slog.Logger, what string, check func(context.Context) error) error {
-	const pause, bound, repeat = time.Second, 10 * time.Second, time.Minute
-	var lastLogged time.Time
+	const pause, bound = time.Second, 10 * time.Second
+	var quiet run.Throttle
 	for {
 		bounded, cancel := context.WithTimeout(ctx, bound)
 		err := check(bounded)
@@ -142,8 +143,7 @@ func waitFor(ctx context.Context, log *slog.Logger, what string, check func(cont
 		if err == nil {
 			return nil
 		}
-		if time.Since(lastLogged) >= repeat {
-			lastLogged = time.Now()
+		if quiet.Allow() {
 			log.WarnContext(ctx, "waiting", "for", what, "error", err)
 		}
 		select {

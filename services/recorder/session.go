@@ -18,7 +18,6 @@ import (
 )
 
 const (
-	logRepeat   = time.Minute
 	lagInterval = 15 * time.Second
 	// revokeTimeout bounds how long a rebalance waits for what has been taken. Nothing depends on it: what is written after a
 	// partition has gone changes nothing that its new owner writes too.
@@ -44,6 +43,7 @@ type session struct {
 
 	waiting waiting         // of the taker
 	paused  bool            // deliveries are not read: so many wait; of the taker
+	unread  run.Throttle    // of the log, of the taker
 	tenants map[string]bool // that are known to exist; of the writer
 
 	mu sync.Mutex
@@ -181,11 +181,10 @@ func (ss *session) forget(gone map[string][]int32) {
 // take reads batches until ctx ends. The last one may be cut short by that; it is written all the same.
 func (ss *session) take(ctx context.Context, batches chan<- *batch) {
 	defer close(batches)
-	var lastLogged time.Time
 	var before room
 	for ctx.Err() == nil {
 		b := newBatch(before)
-		ss.fill(ctx, b, &lastLogged)
+		ss.fill(ctx, b)
 		if b.records == 0 {
 			continue
 		}
@@ -201,7 +200,7 @@ func (ss *session) take(ctx context.Context, batches chan<- *batch) {
 
 // fill reads records into a batch until it is full, or has waited for more for as long as the linger, or ctx ends. Then the last
 // batch takes in what still waits.
-func (ss *session) fill(ctx context.Context, b *batch, lastLogged *time.Time) {
+func (ss *session) fill(ctx context.Context, b *batch) {
 	var lingered time.Time
 	for ctx.Err() == nil {
 		now := time.Now()
@@ -216,13 +215,13 @@ func (ss *session) fill(ctx context.Context, b *batch, lastLogged *time.Time) {
 		if !lingered.IsZero() && (until.IsZero() || lingered.Before(until)) {
 			until = lingered
 		}
-		ss.poll(ctx, b, until, lastLogged)
+		ss.poll(ctx, b, until)
 	}
 	ss.release(b, time.Now(), true)
 }
 
 // poll adds what there is to a batch. It waits for the first record until a moment, if one is given.
-func (ss *session) poll(ctx context.Context, b *batch, until time.Time, lastLogged *time.Time) {
+func (ss *session) poll(ctx context.Context, b *batch, until time.Time) {
 	switch deliveries := ss.deps.Kafka.Topics.Deliveries; {
 	case !ss.paused && ss.waiting.crowded():
 		ss.paused = true
@@ -238,8 +237,7 @@ func (ss *session) poll(ctx context.Context, b *batch, until time.Time, lastLogg
 	defer cancel()
 	fetches := ss.cl.PollRecords(polling, ss.cfg.Batch-b.records)
 	fetches.EachError(func(name string, partition int32, err error) {
-		if polling.Err() == nil && time.Since(*lastLogged) >= logRepeat {
-			*lastLogged = time.Now()
+		if polling.Err() == nil && ss.unread.Allow() {
 			ss.deps.Log.WarnContext(ctx, "read records", "topic", name, "partition", partition, "error", err)
 		}
 	})

@@ -95,14 +95,15 @@ func (ss *session) rejectAll(rejections []rejection) error {
 // why it waits, at once and then every minute, and readiness is unmet meanwhile.
 func (ss *session) persist(ctx context.Context, doing string, f func(ctx context.Context) error) error {
 	const shortest, longest = 100 * time.Millisecond, 5 * time.Second
-	var lastLogged time.Time
+	var quiet run.Throttle
+	waited := false
 	for pause := shortest; ; pause = min(2*pause, longest) {
 		bounded, cancel := context.WithTimeout(ctx, patience)
 		err := f(bounded)
 		cancel()
 		switch {
 		case err == nil:
-			if !lastLogged.IsZero() {
+			if waited {
 				ss.deps.Log.InfoContext(ctx, "the recorder goes on", "doing", doing)
 			}
 			ss.writing.Set(nil)
@@ -113,8 +114,7 @@ func (ss *session) persist(ctx context.Context, doing string, f func(ctx context
 			return ctx.Err()
 		}
 		ss.writing.Set(err)
-		if time.Since(lastLogged) >= logRepeat {
-			lastLogged = time.Now()
+		if waited = true; quiet.Allow() {
 			ss.deps.Log.WarnContext(ctx, "the recorder waits", "doing", doing, "error", err)
 		}
 		run.Pause(ctx, pause/2+rand.N(pause))

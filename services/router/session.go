@@ -18,7 +18,6 @@ const (
 	pollRecords    = 1000
 	commitInterval = time.Second
 	commitTimeout  = 10 * time.Second
-	logRepeat      = time.Minute
 
 	// Deliveries that are not acknowledged yet, of all events together: beyond that producing waits.
 	maxBufferedRecords = 20_000
@@ -49,7 +48,7 @@ type session struct {
 	wanted atomic.Bool
 
 	committing sync.Mutex
-	lastLogged time.Time
+	unread     run.Throttle // of the log
 }
 
 // session consumes until ctx ends (nil) or the clients cannot go on (the error).
@@ -141,8 +140,7 @@ func (ss *session) poll(ctx context.Context) {
 func (ss *session) fetch(ctx context.Context) []*kgo.Record {
 	fetches := ss.consumer.PollRecords(ctx, pollRecords)
 	fetches.EachError(func(_ string, partition int32, err error) {
-		if ctx.Err() == nil && time.Since(ss.lastLogged) >= logRepeat {
-			ss.lastLogged = time.Now()
+		if ctx.Err() == nil && ss.unread.Allow() {
 			ss.deps.Log.WarnContext(ctx, "read events", "partition", partition, "error", err)
 		}
 	})
