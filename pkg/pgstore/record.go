@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -12,13 +13,13 @@ import (
 	"github.com/hookline/hookline/pkg/store"
 )
 
-// Record writes a batch and its offsets in one transaction. Doing it again changes nothing, and several processes may write
-// records of the same deliveries at once. It returns an error wrapping [store.ErrUnavailable] where the same call may succeed
-// later, and a [store.RefusedError] where rows must be left out.
+// Record writes a batch, and its offsets last. Doing it again changes nothing, and several processes may write records of the
+// same deliveries at once. It returns an error wrapping [store.ErrUnavailable] where the same call may succeed later, and a
+// [store.RefusedError] where rows must be left out: then nothing has been written.
 //
-// The transaction does not wait for the disk (synchronous_commit = off). A crash of the database may lose the last commits,
-// whole and in order, with the offsets in them: the next batch then fails with [store.ErrGap], and the recorder reads the same
-// records again.
+// No transaction waits for the disk (synchronous_commit = off). A crash of the database may lose the last commits, whole and
+// in order, and offsets come after everything that they stand for: the next batch then fails with [store.ErrGap], and the
+// recorder reads the same records again.
 func (s *Store) Record(ctx context.Context, b *store.Batch) error {
 	b.Clean()
 	err := s.record(ctx, b, true)
@@ -32,12 +33,58 @@ func (s *Store) Record(ctx context.Context, b *store.Batch) error {
 }
 
 // record writes the batch, or only tries whether it could be written. Its errors are classified.
+//
+// What happened, attempts and events, never changes once it is there. It is half of the work, and goes beside the state of the
+// deliveries in a transaction of its own, which ends when those rows are known to fit and before the offsets move.
 func (s *Store) record(ctx context.Context, b *store.Batch, keep bool) error {
+	state, happened := newGate(), newGate()
+	if len(b.Attempts)+len(b.Events) == 0 {
+		happened.open(nil)
+	} else {
+		go func() { happened.open(s.transact(ctx, b, keep, writeAttempts, writeEvents, state.await)) }()
+	}
+	err := s.transact(ctx, b, keep, checkOffsets, writeDeliveries, writeHealth, state.pass, happened.await, writeOffsets)
+	state.open(err)
+	<-happened.opened
+	return classify(err)
+}
+
+// gate is where one transaction waits for what has become of another.
+type gate struct {
+	once   sync.Once
+	opened chan struct{}
+	err    error
+}
+
+func newGate() *gate { return &gate{opened: make(chan struct{})} }
+
+// open lets through whoever waits, with an error or none. Only the first call does anything.
+func (g *gate) open(err error) {
+	g.once.Do(func() {
+		g.err = err
+		close(g.opened)
+	})
+}
+
+func (g *gate) pass(context.Context, *pgx.Conn, *store.Batch) error {
+	g.open(nil)
+	return nil
+}
+
+func (g *gate) await(context.Context, *pgx.Conn, *store.Batch) error {
+	<-g.opened
+	return g.err
+}
+
+type step func(ctx context.Context, conn *pgx.Conn, b *store.Batch) error
+
+// transact takes steps in one transaction, and rolls it back at the end unless it is to be kept.
+func (s *Store) transact(ctx context.Context, b *store.Batch, keep bool, steps ...step) error {
 	const tries = 5
 	for try := 1; ; try++ {
-		err := s.pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error { return recordIn(ctx, conn.Conn(), b, keep) })
+		err := s.pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error { return transactOn(ctx, conn.Conn(), b, keep, steps) })
 		if !raced(err) || try == tries {
-			return classify(err)
+			return err
 		}
 	}
 }
@@ -57,12 +104,12 @@ CREATE TEMPORARY TABLE IF NOT EXISTS stage_deliveries (LIKE deliveries, row_at t
 CREATE TEMPORARY TABLE IF NOT EXISTS stage_attempts (LIKE attempts) ON COMMIT DELETE ROWS;
 CREATE TEMPORARY TABLE IF NOT EXISTS stage_events (LIKE events) ON COMMIT DELETE ROWS`
 
-func recordIn(ctx context.Context, conn *pgx.Conn, b *store.Batch, keep bool) (err error) {
+func transactOn(ctx context.Context, conn *pgx.Conn, b *store.Batch, keep bool, steps []step) error {
 	if _, err := conn.PgConn().Exec(ctx, begin).ReadAll(); err != nil {
 		return rollback(ctx, conn, err)
 	}
-	for _, write := range []func(context.Context, *pgx.Conn, *store.Batch) error{checkOffsets, writeDeliveries, writeAttempts, writeEvents, writeHealth, writeOffsets} {
-		if err := write(ctx, conn, b); err != nil {
+	for _, take := range steps {
+		if err := take(ctx, conn, b); err != nil {
 			return rollback(ctx, conn, err)
 		}
 	}

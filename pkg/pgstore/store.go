@@ -34,13 +34,16 @@ type Store struct {
 	db   *sql.DB
 }
 
+// leastConns is what one process holds at once: two for a batch, one for the relay's lock, one for everything else.
+const leastConns = 4
+
 // Option changes how connections are made.
 type Option func(*pgxpool.Config)
 
 // Open makes a pool for a postgres:// URL. It neither connects nor migrates: a database that is away is no error here.
 //
-// Unless the URL says otherwise, there are at most 10 connections, a connection must be made within 5 s, and a statement
-// ends after 30 s.
+// Unless the URL says otherwise, there are at most 10 connections (4 at least), a connection must be made within 5 s, and a
+// statement ends after 30 s.
 func Open(_ context.Context, rawURL string, options ...Option) (*Store, error) {
 	cfg, err := config(rawURL)
 	if err != nil {
@@ -79,6 +82,9 @@ func config(rawURL string) (*pgxpool.Config, error) {
 	}
 	if !given("pool_max_conns") {
 		cfg.MaxConns = 10
+	}
+	if cfg.MaxConns < leastConns {
+		return nil, fmt.Errorf("open database: pool_max_conns is %d in the URL, want at least %d", cfg.MaxConns, leastConns)
 	}
 	if !given("connect_timeout") {
 		cfg.ConnConfig.ConnectTimeout = 5 * time.Second

@@ -95,6 +95,8 @@ func (ss *session) options() []kgo.Opt {
 	options := append(ss.deps.Kafka.Group("recorder", ss.topics()...), ss.deps.Kafka.Producer()...)
 	return append(options,
 		kgo.FetchMaxBytes(16<<20),
+		// A little of each: the rows of different topics are written side by side, and a batch of one topic has nothing beside it.
+		kgo.FetchMaxPartitionBytes(128<<10),
 		kgo.AdjustFetchOffsetsFn(ss.assign),
 		kgo.OnPartitionsRevoked(func(ctx context.Context, _ *kgo.Client, gone map[string][]int32) {
 			ss.settle(ctx)

@@ -102,30 +102,44 @@ func attempt(d store.Delivery, response string) webhook.Attempt {
 }
 
 func TestEveryRowThatTheDatabaseRefusesIsNamedAndNothingIsWritten(t *testing.T) {
-	ctx := context.Background()
-	s, url := migrated(t)
-	exec(t, url, `ALTER TABLE deliveries ADD CHECK (event_id <> 'refused'); ALTER TABLE attempts ADD CHECK (response <> 'refused')`)
-	b := &store.Batch{Offsets: map[store.TopicPartition]int64{{Topic: "t"}: 7}}
-	for _, id := range []string{"a", "b", "refused", "c", "d"} {
-		d := delivery(id, time.Now())
-		b.Deliveries = append(b.Deliveries, d)
-		b.Attempts = append(b.Attempts, attempt(d, "x"+id), attempt(d, id))
-	}
-	err := s.Record(ctx, b)
-	var refused *store.RefusedError
-	if !errors.As(err, &refused) || len(refused.Rows) != 2 {
-		t.Fatalf("error %v", err)
-	}
-	if r := refused.Rows; r[0].Table != store.TableDeliveries || r[0].Index != 2 || r[1].Table != store.TableAttempts || r[1].Index != 5 {
-		t.Errorf("refused %+v", r)
-	}
-	if n := count(t, url, `SELECT (SELECT count(*) FROM deliveries) + (SELECT count(*) FROM attempts) + (SELECT count(*) FROM consumer_offsets)`); n != 0 {
-		t.Errorf("%d rows were written", n)
-	}
-	b.Deliveries = append(b.Deliveries[:2], b.Deliveries[3:]...)
-	b.Attempts = append(b.Attempts[:5], b.Attempts[6:]...)
-	if err := s.Record(ctx, b); err != nil {
-		t.Errorf("without the refused rows: %v", err)
+	const ofDeliveries, ofAttempts = `ALTER TABLE deliveries ADD CHECK (event_id <> 'refused');`, `ALTER TABLE attempts ADD CHECK (response <> 'refused');`
+	delivered, attempted := store.RefusedRow{Table: store.TableDeliveries, Index: 2}, store.RefusedRow{Table: store.TableAttempts, Index: 5}
+	for name, test := range map[string]struct {
+		checks string
+		want   []store.RefusedRow
+	}{
+		"a delivery": {ofDeliveries, []store.RefusedRow{delivered}}, "an attempt": {ofAttempts, []store.RefusedRow{attempted}},
+		"both": {ofDeliveries + ofAttempts, []store.RefusedRow{delivered, attempted}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx := context.Background()
+			s, url := migrated(t)
+			exec(t, url, test.checks)
+			b := &store.Batch{Offsets: map[store.TopicPartition]int64{{Topic: "t"}: 7}}
+			for _, id := range []string{"a", "b", "refused", "c", "d"} {
+				d := delivery(id, time.Now())
+				b.Deliveries = append(b.Deliveries, d)
+				b.Attempts = append(b.Attempts, attempt(d, "x"+id), attempt(d, id))
+			}
+			err := s.Record(ctx, b)
+			var refused *store.RefusedError
+			if !errors.As(err, &refused) || len(refused.Rows) != len(test.want) {
+				t.Fatalf("error %v", err)
+			}
+			for i, row := range refused.Rows {
+				if row.Table != test.want[i].Table || row.Index != test.want[i].Index {
+					t.Errorf("refused %+v", row)
+				}
+			}
+			if n := count(t, url, `SELECT (SELECT count(*) FROM deliveries) + (SELECT count(*) FROM attempts) + (SELECT count(*) FROM consumer_offsets)`); n != 0 {
+				t.Errorf("%d rows were written", n)
+			}
+			b.Deliveries = append(b.Deliveries[:2], b.Deliveries[3:]...)
+			b.Attempts = append(b.Attempts[:5], b.Attempts[6:]...)
+			if err := s.Record(ctx, b); err != nil {
+				t.Errorf("without the refused rows: %v", err)
+			}
+		})
 	}
 }
 
