@@ -40,7 +40,7 @@ func TestWhyAPendingDeliveryIsPutBackAndUntilWhenIsShownWhereItIsAskedFor(t *tes
 		event := "of " + string(reason)
 		delivery := r.deliver(sub, event, webhook.Pending)
 		d := webhook.Delivery{ID: uuid.MustParse(delivery), Trip: 3, Attempts: 2, SubscriptionID: sub, CreatedAt: when, Event: webhook.Event{ID: event, Type: "a", Tenant: webhook.DefaultTenant}}
-		record := replay.Record(r.kafka.Topics.Retries, &d, reason)
+		record := replay.Record(r.kafka.Topics.Retries, &webhook.Retry{Delivery: d, Reason: reason})
 		if _, err := r.service.journal.Write(t.Context(), record); err != nil {
 			t.Fatal(err)
 		}

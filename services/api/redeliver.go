@@ -31,7 +31,7 @@ func (s *Service) redeliver(ctx context.Context, who caller, in *IDInput) (*deli
 		return nil, err
 	}
 	again := nextGeneration(&row, event)
-	if _, err := s.journal.Write(ctx, replay.Record(s.deps.Kafka.Topics.Retries, again, webhook.ReasonManual)); err != nil {
+	if _, err := s.journal.Write(ctx, replay.Record(s.deps.Kafka.Topics.Retries, &webhook.Retry{Delivery: *again, Reason: webhook.ReasonManual})); err != nil {
 		s.log.WarnContext(ctx, "redelivery is not accepted", "delivery", row.ID, "error", err)
 		return nil, unavailable("kafka_unavailable", "Kafka did not acknowledge the redelivery; ask again")
 	}

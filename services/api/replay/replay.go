@@ -30,6 +30,9 @@ const (
 	Lease = time.Minute
 	// MostEvents bounds the events of a chunk.
 	MostEvents = 500
+	// together is how far apart those of a chunk are due that are not due together: every moment at which something is due costs
+	// the scheduler and Kafka some requests.
+	together = 20 * time.Millisecond
 	// settling is how far behind now the stored events are asked for: the brokers' clocks give them their times.
 	settling   = 5 * time.Second
 	errorPause = time.Second
@@ -188,7 +191,7 @@ func (p *passage) step(ctx, work context.Context) error {
 		return err
 	}
 	r.Cursor, r.Done, r.Matched = r.Plan.Until, r.Done+r.Plan.Events, r.Matched+int64(len(r.Plan.Generations))
-	p.next = time.Now().Add(time.Duration(float64(len(r.Plan.Generations)) / r.Rate * float64(time.Second)))
+	p.next = time.Now().Add(p.share(len(r.Plan.Generations)))
 	r.Plan = nil
 	return p.advance(work)
 }
@@ -235,7 +238,13 @@ func (p *passage) planned(ctx context.Context) ([]webhook.Event, error) {
 	}
 }
 
-// deliver produces the deliveries of the plan and waits until Kafka has them.
+// share is the time that the rate gives so many deliveries.
+func (p *passage) share(deliveries int) time.Duration {
+	return time.Duration(float64(deliveries) / p.replay.Rate * float64(time.Second))
+}
+
+// deliver produces the deliveries of the plan and waits until Kafka has them. They are spread over the time that the rate gives them: all
+// at once they would stand in front of live ones.
 func (p *passage) deliver(work context.Context, sub *webhook.Subscription, events []webhook.Event) error {
 	r := &p.replay
 	records := make([]*kgo.Record, 0, len(r.Plan.Generations))
@@ -245,14 +254,14 @@ func (p *passage) deliver(work context.Context, sub *webhook.Subscription, event
 		if !wanted {
 			continue
 		}
-		d := &webhook.Delivery{
+		d := webhook.Delivery{
 			ID: webhook.DeliveryID(e.Tenant, e.ID, sub.ID), Generation: generation, Trip: 1, SubscriptionID: sub.ID, Profile: sub.Profile,
 			CreatedAt: now(), Trigger: webhook.TriggerReplay, ConfigOffset: p.config, Event: e,
 		}
 		if contract, ok := p.deps.Profiles.Get(sub.Profile); ok {
 			d.ProfileVersion = contract.Version
 		}
-		records = append(records, Record(p.deps.Topics.Retries, d, webhook.ReasonManual))
+		records = append(records, Record(p.deps.Topics.Retries, &webhook.Retry{Delivery: d, Delay: p.share(len(records)).Truncate(together), Reason: webhook.ReasonManual}))
 	}
 	if len(records) == 0 {
 		return nil
@@ -376,9 +385,9 @@ func earlier(a, b time.Time) time.Time {
 // now is the time as it is stored: in UTC and to the millisecond.
 func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
 
-// Record is a delivery as the retries topic has it, due at once.
-func Record(topic string, d *webhook.Delivery, reason webhook.Reason) *kgo.Record {
-	record := &kgo.Record{Topic: topic, Key: []byte(d.Key().String()), Value: wire.EncodeRetry(&webhook.Retry{Delivery: *d, Reason: reason})}
-	telemetry.SetRecordTrace(record, d.Event.Trace)
+// Record is a retry as its topic has it.
+func Record(topic string, r *webhook.Retry) *kgo.Record {
+	record := &kgo.Record{Topic: topic, Key: []byte(r.Delivery.Key().String()), Value: wire.EncodeRetry(r)}
+	telemetry.SetRecordTrace(record, r.Delivery.Event.Trace)
 	return record
 }
