@@ -74,7 +74,11 @@ func (r *road) add(n int, lane uint16) {
 	heap.Init(&r.due)
 }
 
-const tick = 50 * time.Millisecond
+const (
+	tick = 50 * time.Millisecond
+	// seenAfter is the interval of looks with that of the workers' commits, and as much again for both.
+	seenAfter = 300 * time.Millisecond
+)
 
 func (r *road) run(d time.Duration) {
 	for began := r.now; r.now.Sub(began) < d; r.now = r.now.Add(tick) {
@@ -83,7 +87,7 @@ func (r *road) run(d time.Duration) {
 		}
 		r.fire()
 		r.deliver()
-		if r.now.UnixMilli()%500 == 0 {
+		if r.now.UnixMilli()%seenAfter.Milliseconds() == 0 {
 			points := map[int32]point{0: {offset: int64(r.done)}}
 			r.path.saw(points, 1, r.now)
 			r.pace.settle(points, r.now)

@@ -44,15 +44,15 @@ type point struct {
 const (
 	// lookEvery is how often the group is asked while something fired is unfinished; stale is when a rate can no longer be
 	// taken from the last answer.
-	lookEvery = 250 * time.Millisecond
+	lookEvery = 100 * time.Millisecond
 	stale     = 3 * time.Second
 	// smoothing is about over how long the rate is averaged.
 	smoothing = 2 * time.Second
 	// firstRate is taken where nothing is known, or the path keeps up with everything.
 	firstRate = 2000
-	// ahead is how much work, as time, may be fired and unfinished: more than the time between two commits, so that the path
-	// never waits, and as little as possible, because new events wait behind it.
-	ahead = 2 * time.Second
+	// ahead is how much work, as time, may be fired and unfinished: several times as long as it takes to see that something
+	// is finished, so that the path never waits, and as little as possible, because new events wait behind it.
+	ahead = time.Second
 	// least is what may be unfinished however slow the path is.
 	least = 250
 )
