@@ -32,21 +32,27 @@ func (s *Store) Record(ctx context.Context, b *store.Batch) error {
 	return nil
 }
 
+// sideBySide is from how many rows on a batch is worth two connections: such a one comes out of a backlog. With less, a second
+// process of the database only takes a second core from others.
+const sideBySide = 2000
+
 // record writes the batch, or only tries whether it could be written. Its errors are classified.
-//
-// What happened, attempts and events, never changes once it is there. It is half of the work, and goes beside the state of the
-// deliveries in a transaction of its own, which ends when those rows are known to fit and before the offsets move.
 func (s *Store) record(ctx context.Context, b *store.Batch, keep bool) error {
-	state, happened := newGate(), newGate()
-	if len(b.Attempts)+len(b.Events) == 0 {
-		happened.open(nil)
-	} else {
-		go func() { happened.open(s.transact(ctx, b, keep, writeAttempts, writeEvents, state.await)) }()
+	if len(b.Deliveries)+len(b.Attempts)+len(b.Events) >= sideBySide {
+		return classify(s.recordSideBySide(ctx, b, keep))
 	}
+	return classify(s.transact(ctx, b, keep, checkOffsets, writeDeliveries, writeAttempts, writeEvents, writeHealth, writeOffsets))
+}
+
+// recordSideBySide writes what happened, attempts and events, beside the state of the deliveries: it is half of the work, and never
+// changes once it is there. Its transaction ends when the deliveries are known to fit, and before the offsets move.
+func (s *Store) recordSideBySide(ctx context.Context, b *store.Batch, keep bool) error {
+	state, happened := newGate(), newGate()
+	go func() { happened.open(s.transact(ctx, b, keep, writeAttempts, writeEvents, state.await)) }()
 	err := s.transact(ctx, b, keep, checkOffsets, writeDeliveries, writeHealth, state.pass, happened.await, writeOffsets)
 	state.open(err)
 	<-happened.opened
-	return classify(err)
+	return err
 }
 
 // gate is where one transaction waits for what has become of another.

@@ -22,6 +22,10 @@ const (
 	// revokeTimeout bounds how long a rebalance waits for what has been taken. Nothing depends on it: what is written after a
 	// partition has gone changes nothing that its new owner writes too.
 	revokeTimeout = 10 * time.Second
+	// After a poll that brought few records the next one comes a breath later: nobody waits for the audit at once, and every
+	// poll is a fetch, which costs the broker as much as a hundred records.
+	few    = 500
+	breath = 50 * time.Millisecond
 )
 
 var groupLabel = telemetry.Label("group", "recorder")
@@ -255,6 +259,9 @@ func (ss *session) poll(ctx context.Context, b *batch, until time.Time) {
 		ss.begin(b)
 	}
 	ss.look(fetches)
+	if n := fetches.NumRecords(); n > 0 && n < few {
+		run.Pause(ctx, breath)
+	}
 }
 
 // reading is how far a partition of the attempts topic has been read.

@@ -5,6 +5,7 @@ package store_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -103,31 +104,42 @@ func attempt(d store.Delivery, response string) webhook.Attempt {
 
 func TestEveryRowThatTheDatabaseRefusesIsNamedAndNothingIsWritten(t *testing.T) {
 	const ofDeliveries, ofAttempts = `ALTER TABLE deliveries ADD CHECK (event_id <> 'refused');`, `ALTER TABLE attempts ADD CHECK (response <> 'refused');`
-	delivered, attempted := store.RefusedRow{Table: store.TableDeliveries, Index: 2}, store.RefusedRow{Table: store.TableAttempts, Index: 5}
 	for name, test := range map[string]struct {
-		checks string
-		want   []store.RefusedRow
+		checks             string
+		deliveries         int
+		delivery, attempts bool // that are refused
 	}{
-		"a delivery": {ofDeliveries, []store.RefusedRow{delivered}}, "an attempt": {ofAttempts, []store.RefusedRow{attempted}},
-		"both": {ofDeliveries + ofAttempts, []store.RefusedRow{delivered, attempted}},
+		"a delivery": {ofDeliveries, 5, true, false}, "an attempt": {ofAttempts, 5, false, true}, "both": {ofDeliveries + ofAttempts, 5, true, true},
+		"a delivery of many": {ofDeliveries, 1000, true, false}, "an attempt of many": {ofAttempts, 1000, false, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx := context.Background()
 			s, url := migrated(t)
 			exec(t, url, test.checks)
 			b := &store.Batch{Offsets: map[store.TopicPartition]int64{{Topic: "t"}: 7}}
-			for _, id := range []string{"a", "b", "refused", "c", "d"} {
+			for n := range test.deliveries {
+				id := fmt.Sprintf("event-%d", n)
+				if n == 2 {
+					id = "refused"
+				}
 				d := delivery(id, time.Now())
 				b.Deliveries = append(b.Deliveries, d)
 				b.Attempts = append(b.Attempts, attempt(d, "x"+id), attempt(d, id))
 			}
+			var want []store.RefusedRow
+			if test.delivery {
+				want = append(want, store.RefusedRow{Table: store.TableDeliveries, Index: 2})
+			}
+			if test.attempts {
+				want = append(want, store.RefusedRow{Table: store.TableAttempts, Index: 5})
+			}
 			err := s.Record(ctx, b)
 			var refused *store.RefusedError
-			if !errors.As(err, &refused) || len(refused.Rows) != len(test.want) {
+			if !errors.As(err, &refused) || len(refused.Rows) != len(want) {
 				t.Fatalf("error %v", err)
 			}
 			for i, row := range refused.Rows {
-				if row.Table != test.want[i].Table || row.Index != test.want[i].Index {
+				if row.Table != want[i].Table || row.Index != want[i].Index {
 					t.Errorf("refused %+v", row)
 				}
 			}
@@ -138,6 +150,9 @@ func TestEveryRowThatTheDatabaseRefusesIsNamedAndNothingIsWritten(t *testing.T) 
 			b.Attempts = append(b.Attempts[:5], b.Attempts[6:]...)
 			if err := s.Record(ctx, b); err != nil {
 				t.Errorf("without the refused rows: %v", err)
+			}
+			if n := count(t, url, `SELECT (SELECT count(*) FROM deliveries) + (SELECT count(*) FROM attempts)`); n != len(b.Deliveries)+len(b.Attempts) {
+				t.Errorf("%d rows were written of the others", n)
 			}
 		})
 	}
