@@ -35,7 +35,7 @@ func runReplay(ctx context.Context, args []string) error {
 	out := flags.String("out", "tests/bench/results-replay.md", "where the results go; empty prints them only")
 	profiles := flags.String("profile", "", "folder for CPU profiles of the services during the replay")
 	flags.IntVar(&s.Stored, "stored", 1_000_000, "how many stored events are replayed")
-	flags.IntVar(&s.PerSecond, "rate", 2000, "the replay's own limit, deliveries a second")
+	flags.IntVar(&s.PerSecond, "rate", 500, "the replay's own limit, deliveries a second")
 	flags.IntVar(&s.Live, "live", 100, "live events a second")
 	flags.DurationVar(&s.Alone, "alone", 30*time.Second, "for how long live events are measured alone, before and after")
 	flags.DurationVar(&s.Within, "within", 10*time.Minute, "when to cut the replay off")
@@ -83,7 +83,7 @@ func (b *bench) replay(ctx context.Context, s replaySettings) (*replayReport, er
 		return nil, err
 	}
 	b.say(fmt.Sprintf("%d events are stored", s.Stored))
-	b.WarmUp = min(5*time.Second, s.Alone)
+	b.WarmUp = 2 * s.Alone // long enough for Kafka's compiler
 	if report.Before, err = i.live(ctx, s.Alone); err != nil {
 		return nil, fmt.Errorf("alone, before: %w", err)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -31,7 +32,11 @@ func (r *replayReport) slower() float64 {
 func (r *replayReport) markdown() string {
 	var w strings.Builder
 	m := r.Machine
-	fmt.Fprintf(&w, "# Live events beside a replay\n\nWritten by `scripts/servers with go run ./tests/bench replay`.\n\n")
+	fmt.Fprintf(&w, "# Live events beside a replay\n\nWritten by `scripts/servers with go run ./tests/bench replay`.")
+	if options := os.Getenv("KAFKA_JAVA_OPTS"); options != "" {
+		fmt.Fprintf(&w, " `KAFKA_JAVA_OPTS` was `%s`.", options)
+	}
+	fmt.Fprint(&w, "\n\n")
 	fmt.Fprintf(&w, "| commit | machine | system | Go | load before |\n|---|---|---|---|---|\n| %s | %s | %s | %s | %s |\n\n", m.Commit, m.CPU, m.Kernel, m.Go, m.Load)
 	fmt.Fprintf(&w, "Beside a replay the p99 of live events is %.2f times that of live events alone (target at most %.1f: %s). "+
 		"%d of %d stored events were replayed to one subscription in %v, %.0f a second; the replay's own limit is %d. Others used %.0f %% of the processors meanwhile.\n\n",

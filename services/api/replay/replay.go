@@ -34,7 +34,9 @@ const (
 	// the scheduler and Kafka some requests.
 	together = 20 * time.Millisecond
 	// settling is how far behind now the stored events are asked for: the brokers' clocks give them their times.
-	settling   = 5 * time.Second
+	settling = 5 * time.Second
+	// catchUp is how far a replay that was held up may run ahead of its rate.
+	catchUp    = 250 * time.Millisecond
 	errorPause = time.Second
 )
 
@@ -191,7 +193,7 @@ func (p *passage) step(ctx, work context.Context) error {
 		return err
 	}
 	r.Cursor, r.Done, r.Matched = r.Plan.Until, r.Done+r.Plan.Events, r.Matched+int64(len(r.Plan.Generations))
-	p.next = time.Now().Add(p.share(len(r.Plan.Generations)))
+	p.next = later(p.next, time.Now().Add(-catchUp)).Add(p.share(len(r.Plan.Generations)))
 	r.Plan = nil
 	return p.advance(work)
 }
@@ -377,6 +379,13 @@ func (p *passage) recordedUntil(ctx context.Context, until time.Time) (bool, err
 
 func earlier(a, b time.Time) time.Time {
 	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
 		return b
 	}
 	return a
