@@ -21,8 +21,9 @@ const (
 	claimMost = 500
 	// idle is how long a shard sleeps at most, so that a Redis that lost its data or whose clock was set is noticed.
 	idle = time.Minute
-	// together is added to a sleep, so that what is due within it goes in one claim.
-	together = 3 * time.Millisecond
+	// Shards look when Redis's clock is at a multiple of together, so that what is due within it goes in one claim, and the claims of all
+	// shards in one volley.
+	together = 5 * time.Millisecond
 	// After an error the next look is this much later.
 	afterError = time.Second
 	// chunkBytes is about how much is read at once.
@@ -79,7 +80,8 @@ func (s *Service) fireDue(ctx context.Context, sh *shard) time.Duration {
 	}
 	wait := idle
 	if position.open() && !claim.Next.IsZero() {
-		wait = min(max(claim.Next.Sub(claim.Now), 0)+together, idle)
+		next := claim.Next.Truncate(together).Add(together)
+		wait = min(max(next.Sub(claim.Now), 0), idle)
 	}
 	sh.sleepsUntil(claim.Now.Add(wait))
 	return wait
