@@ -67,7 +67,7 @@ const (
 	idleTimeout       = 90 * time.Second
 	maxHeaderBytes    = 16 << 10
 	maxPerHost        = 256
-	maxIdle           = 8192
+	maxIdle           = 16384
 	httpsPort         = 443
 	httpsAlternative  = 8443
 	httpPort          = 80
