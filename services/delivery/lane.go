@@ -143,10 +143,11 @@ func (ln *lane) drains(now time.Time) time.Duration {
 	return each
 }
 
-// measure takes how many attempts have ended since it was called last. The pace rises at once, and falls slowly.
+// measure takes how many attempts have ended since it was called last, into an average over about a second: one that has just
+// ended after ten seconds does not make the endpoint a quick one.
 func (ln *lane) measure(elapsed time.Duration) {
-	lately := float64(ln.ended) / elapsed.Seconds()
-	ln.pace, ln.ended = max(lately, ln.pace+(lately-ln.pace)/4), 0
+	ln.pace += (float64(ln.ended)/elapsed.Seconds() - ln.pace) * min(elapsed.Seconds(), 1)
+	ln.ended = 0
 }
 
 // longestDeferral follows how long the endpoint takes, where it has no room: how much it can take is an estimate, and one made in

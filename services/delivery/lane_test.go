@@ -95,6 +95,29 @@ func TestAnEndpointThatHangsHoldsFewRecordsAndTheRestIsPutBack(t *testing.T) {
 	}
 }
 
+// Two hundred such endpoints would otherwise fill the windows of a worker in the moment in which their first attempts end.
+func TestAnAnswerAfterTenSecondsDoesNotMakeAnEndpointQuick(t *testing.T) {
+	b := newBench(100, 4)
+	b.sweep(b.now)
+	b.offerTo("slow")
+	for range 40 {
+		b.now = b.now.Add(measureInterval)
+		b.sweep(b.now)
+	}
+	b.finish("slow", answered, 0)
+	b.now = b.now.Add(measureInterval)
+	b.sweep(b.now)
+	queued := 0
+	for range 20 {
+		if _, taken := b.offerTo("slow"); taken {
+			queued++
+		}
+	}
+	if held := queued - b.under("slow"); held > 2 {
+		t.Errorf("%d deliveries wait for an endpoint that takes ten seconds", held)
+	}
+}
+
 func TestDeferralsAreSpacedAtTheRateOfTheEndpoint(t *testing.T) {
 	now := time.UnixMilli(0)
 	ln := &lane{share: newShare(1), running: 1, progressed: now}

@@ -52,7 +52,7 @@ func (s *Service) fireDue(ctx context.Context, sh *shard) time.Duration {
 		return idle
 	}
 	n := 0
-	budget, rate := s.path.bounds()
+	budget, rate := s.path.bounds(time.Now())
 	if position.open() {
 		n = min(claimMost, sh.pace.room(budget))
 		if s.slots.Acquire(ctx, int64(n)) != nil {
@@ -74,6 +74,7 @@ func (s *Service) fireDue(ctx context.Context, sh *shard) time.Duration {
 		s.putOff(ctx, sh, claim.Token, later)
 		return breather
 	case n == 0 && position.open(): // until something is finished
+		s.path.crowded.Store(true)
 		return idle
 	case len(claim.Entries) == n && n > 0:
 		return 0

@@ -90,7 +90,7 @@ func (r *road) run(d time.Duration) {
 		if r.now.UnixMilli()%seenAfter.Milliseconds() == 0 {
 			points := map[int32]point{0: {offset: int64(r.done)}}
 			r.path.saw(points, 1, r.now)
-			r.pace.settle(points, r.now)
+			r.pace.settle(points, r.path.stay(), r.now)
 		}
 	}
 }
@@ -110,7 +110,7 @@ func (r *road) deliver() {
 
 func (r *road) fire() {
 	for !r.now.Before(r.resume) {
-		budget, rate := r.path.bounds()
+		budget, rate := r.path.bounds(r.now)
 		n := min(claimMost, r.pace.room(budget))
 		byTrip := map[webhook.Trip]dueTrip{}
 		var entries []retryqueue.Entry
@@ -119,6 +119,9 @@ func (r *road) fire() {
 			e := retryqueue.Entry{Trip: webhook.Trip{Number: uint32(d.nth)}, Lane: d.lane}
 			byTrip[e.Trip] = d
 			entries = append(entries, e)
+		}
+		if n == 0 {
+			r.path.crowded.Store(true)
 		}
 		if len(entries) == 0 {
 			return
@@ -218,7 +221,7 @@ func TestWhatIsFiredToATopicThatWasMadeAnewIsForgotten(t *testing.T) {
 		after time.Duration
 		left  bool
 	}{{time.Minute, true}, {forgotten + time.Second, false}} {
-		if left, _ := p.settle(map[int32]point{0: {offset: 5}}, now.Add(test.after)); left != test.left {
+		if left, _ := p.settle(map[int32]point{0: {offset: 5}}, 0, now.Add(test.after)); left != test.left {
 			t.Errorf("after %v: left %v", test.after, left)
 		}
 	}
@@ -248,8 +251,40 @@ func TestWhatIsPutBackDoesNotCountAsFinished(t *testing.T) {
 		p.deferred(webhook.ReasonHTTPStatus)
 		p.saw(map[int32]point{0: {offset: n * 5000}}, 1, now.Add(time.Duration(n)*time.Second))
 	}
-	if _, rate := p.bounds(); rate < 900 || rate > 1100 {
+	if _, rate := p.bounds(now.Add(200 * time.Second)); rate < 900 || rate > 1100 {
 		t.Errorf("%v a second, want 1,000", rate)
+	}
+	if p.stay() != ahead {
+		t.Error("what is put back makes room at once")
+	}
+	p.saw(map[int32]point{0: {offset: 200 * 5000}}, 1, now.Add(200*time.Second))
+	if p.stay() != 0 {
+		t.Error("what is delivered does not make room at once")
+	}
+}
+
+func TestAPathOfWhichNothingIsKnownOfLateGetsAsMuchAsAnyPathTakes(t *testing.T) {
+	now := time.UnixMilli(1_763_772_000_000)
+	const first = firstRate * int(ahead/time.Second)
+	never, fast, uncommitted := newPath(), newPath(), newPath()
+	for n := range int64(100) {
+		fast.crowded.Store(true)
+		fast.saw(map[int32]point{0: {offset: n * 5000}}, 1, now.Add(time.Duration(n-99)*time.Second))
+	}
+	uncommitted.saw(nil, 1, now)
+	later := now.Add(stale + time.Second)
+	for name, test := range map[string]struct {
+		path    *path
+		at      time.Time
+		atLeast int
+		atMost  int
+	}{
+		"never looked at": {never, now, first, first}, "fast": {fast, now, 4 * first, 6 * first}, "fast, some time ago": {fast, later, first, first},
+		"without a commit": {uncommitted, now, unbounded, unbounded}, "without a commit some time ago": {uncommitted, later, first, first},
+	} {
+		if budget, _ := test.path.bounds(test.at); budget < test.atLeast || budget > test.atMost {
+			t.Errorf("%s: %d at once, want %d to %d", name, budget, test.atLeast, test.atMost)
+		}
 	}
 }
 

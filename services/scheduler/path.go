@@ -29,8 +29,9 @@ type path struct {
 	mu     sync.Mutex
 	points map[int32]point
 	looked time.Time
-	// rate is how many deliveries are finished in a second, without those put back.
-	rate float64
+	// rate is how many deliveries are finished in a second, without those put back; turning is set while more of them are put back.
+	rate    float64
+	turning bool
 	// partitions is how many the retries topic has.
 	partitions int
 }
@@ -48,8 +49,8 @@ const (
 	stale     = 3 * time.Second
 	// smoothing is about over how long the rate is averaged.
 	smoothing = 2 * time.Second
-	// firstRate is taken where nothing is known, or the path keeps up with everything.
-	firstRate = 2000
+	// firstRate is taken where nothing is known of late, or the path keeps up with everything: a storm begins with as much at once.
+	firstRate = 1000
 	// ahead is how much work, as time, may be fired and unfinished: several times as long as it takes to see that something
 	// is finished, so that the path never waits, and as little as possible, because new events wait behind it.
 	ahead = time.Second
@@ -100,15 +101,18 @@ func (p *path) has(partitions int) {
 }
 
 // bounds says how many retries of one partition may be fired and unfinished, and at how many a second they are finished. A
-// group that has never committed cannot be watched, and there is no bound.
-func (p *path) bounds() (budget int, rate float64) {
+// group that has just been looked at and has never committed cannot be watched, and there is no bound.
+func (p *path) bounds(now time.Time) (budget int, rate float64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.points) == 0 {
+	if len(p.points) == 0 && now.Sub(p.looked) <= stale {
 		return unbounded, 0
 	}
+	if rate = p.rate; now.Sub(p.looked) > stale {
+		rate = firstRate
+	}
 	// The floor holds for the rate as well: what is put off at a rate of nothing comes back one by one, and is never seen to be more.
-	rate = max(p.rate, least/ahead.Seconds()) / float64(p.partitions)
+	rate = max(rate, least/ahead.Seconds()) / float64(p.partitions)
 	return int(rate * ahead.Seconds()), rate
 }
 
@@ -125,9 +129,12 @@ func (p *path) saw(points map[int32]point, owned int, now time.Time) {
 		}
 	}
 	putBack := float64(p.putBack.Swap(0)) * float64(p.partitions) / float64(max(owned, 1))
+	if finished > 0 {
+		p.turning = putBack > float64(finished)/2
+	}
 	elapsed := now.Sub(p.looked)
-	if p.looked.IsZero() || elapsed > stale {
-		p.rate = max(p.rate, firstRate)
+	if elapsed > stale {
+		p.rate = firstRate
 	} else if elapsed > 0 {
 		seen := max(0, float64(finished)-putBack) / elapsed.Seconds()
 		p.rate += (seen - p.rate) * min(1, elapsed.Seconds()/smoothing.Seconds())
@@ -136,6 +143,17 @@ func (p *path) saw(points map[int32]point, owned int, now time.Time) {
 		p.rate = max(p.rate, firstRate)
 	}
 	p.points, p.looked = points, now
+}
+
+// stay is how long what was fired counts as unfinished at least. What is put back is finished at once: if it made room at once, a storm to
+// endpoints that take no more would go round and round as fast as it can.
+func (p *path) stay() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.turning {
+		return ahead
+	}
+	return 0
 }
 
 // followPath looks at the delivery group as long as something fired is unfinished, and lets shards go on that wait for
@@ -165,7 +183,7 @@ func (s *Service) settle(points map[int32]point, now time.Time) bool {
 	s.path.saw(points, len(owned), now)
 	unfinished := false
 	for _, sh := range owned {
-		left, room := sh.pace.settle(points, now)
+		left, room := sh.pace.settle(points, s.path.stay(), now)
 		unfinished = unfinished || left
 		if room {
 			sh.wakeUp()
