@@ -227,6 +227,21 @@ func TestWhatIsFiredToATopicThatWasMadeAnewIsForgotten(t *testing.T) {
 	}
 }
 
+func TestWhatIsFinishedStaysOnTheBooksForAsLongAsItIsAskedTo(t *testing.T) {
+	p, now := newPace(), time.UnixMilli(0)
+	entry := retryqueue.Entry{Lane: 1}
+	p.admit(retryqueue.Claim{}, []retryqueue.Entry{entry}, 1, 1)
+	p.book(entry, 0, 4, now)
+	for _, test := range []struct {
+		after time.Duration
+		left  bool
+	}{{ahead - 1, true}, {ahead, false}} {
+		if left, _ := p.settle(map[int32]point{0: {offset: 5}}, ahead, now.Add(test.after)); left != test.left {
+			t.Errorf("after %v: left %v", test.after, left)
+		}
+	}
+}
+
 func TestAPointKnowsWhatIsFinished(t *testing.T) {
 	p := point{offset: 10, runs: []offset.Run{{From: 12, To: 14}, {From: 20, To: 21}}}
 	for at, want := range map[int64]bool{9: true, 10: false, 11: false, 12: true, 13: true, 14: false, 19: false, 20: true, 21: false} {
