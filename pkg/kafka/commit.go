@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/hookline/hookline/pkg/offset"
 )
 
 // Point is a committed position of a group in a partition: the next offset to read, and what the group wrote beside it.
@@ -81,4 +84,21 @@ func Commit(ctx context.Context, member *kgo.Client, topic string, points map[in
 			}
 		})
 	return errors.Join(problems...)
+}
+
+// Standings tells how far the delivery workers have come, by partition of the deliveries topic, for whoever hands them work. It is empty
+// where they have never committed: then there is nothing to be seen of them. It blocks until Kafka has answered or ctx ends.
+func (c *Cluster) Standings(ctx context.Context, client *kgo.Client) (map[int32]offset.Standing, error) {
+	group := c.GroupID("delivery")
+	response, err := kadm.NewClient(client).FetchOffsets(ctx, group)
+	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
+		return nil, fmt.Errorf("look at group %s: %w", group, err)
+	}
+	standings := map[int32]offset.Standing{}
+	for partition, o := range response[c.Topics.Deliveries] {
+		if o.Err == nil && o.At >= 0 {
+			standings[partition] = offset.StandingOf(o.At, o.Metadata)
+		}
+	}
+	return standings, nil
 }

@@ -20,18 +20,17 @@ import (
 	"github.com/hookline/hookline/services/api/replay"
 )
 
-// replayed are the deliveries on the retries topic, by event.
+// replayed are the deliveries on their topic, by event.
 func (r *running) replayed(n int) map[string][]*webhook.Delivery {
 	r.t.Helper()
 	made := map[string][]*webhook.Delivery{}
-	for _, record := range r.records(r.kafka.Topics.Retries, n) {
-		retry, err := wire.DecodeRetry(record.Value)
+	for _, record := range r.records(r.kafka.Topics.Deliveries, n) {
+		d, err := wire.DecodeDelivery(record.Value)
 		if err != nil {
 			r.t.Fatal(err)
 		}
-		d := &retry.Delivery
-		if string(record.Key) != d.Key().String() || retry.Delay > time.Second || d.Trip != 1 {
-			r.t.Errorf("record %s: %+v", record.Key, retry)
+		if string(record.Key) != d.ID.String() || d.Trip != 0 {
+			r.t.Errorf("record %s: %+v", record.Key, d)
 		}
 		made[d.Event.ID] = append(made[d.Event.ID], d)
 	}
@@ -97,29 +96,6 @@ func TestAReplayDeliversEveryMatchingEventOfTheRangeAsTheNextGeneration(t *testi
 	changes := r.must(http.StatusOK, http.MethodGet, "/changes?kind=replay", nil).items()
 	if len(changes) != 1 || changes[0]["action"] != "create" || changes[0]["objectId"] != id {
 		t.Errorf("log of changes: %v", changes)
-	}
-}
-
-func TestTheDeliveriesOfAReplayAreSpreadOverTheTimeThatItsRateGivesThem(t *testing.T) {
-	t.Parallel()
-	r := start(t)
-	events := r.keep(20)
-	id := r.must(http.StatusAccepted, http.MethodPost, "/replays", map[string]any{"subscriptionId": r.subscribe("s"), "from": events[0].RecordedAt, "ratePerSecond": 100}).str("id")
-	r.awaitReplay(id, store.ReplayDone)
-	var delays []time.Duration
-	for _, record := range r.records(r.kafka.Topics.Retries, len(events)) {
-		retry, err := wire.DecodeRetry(record.Value)
-		if err != nil {
-			t.Fatal(err)
-		}
-		delays = append(delays, retry.Delay)
-	}
-	slices.Sort(delays)
-	// Ten milliseconds each, by twos: of twenty, the last ones come 180 ms after the first.
-	for i, delay := range delays {
-		if want := time.Duration(i/2) * 20 * time.Millisecond; delay != want {
-			t.Errorf("delivery %d comes %v after the first, want %v", i, delay, want)
-		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hookline/hookline/pkg/offset"
 	"github.com/hookline/hookline/pkg/retryqueue"
 )
 
@@ -122,7 +123,7 @@ func (p *pace) take(number uint16) {
 
 // settle takes what is finished off the books, when it has stayed on them for so long. It reports whether anything is left on them, and
 // whether there is room again for a shard that had none.
-func (p *pace) settle(points map[int32]point, stay time.Duration, now time.Time) (left, room bool) {
+func (p *pace) settle(points map[int32]offset.Standing, stay time.Duration, now time.Time) (left, room bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	before := p.total
@@ -130,7 +131,7 @@ func (p *pace) settle(points map[int32]point, stay time.Duration, now time.Time)
 		at, watched := points[partition]
 		kept := list[:0]
 		for _, f := range list {
-			if len(points) == 0 || (watched && at.finished(f.offset) && now.Sub(f.at) >= stay) || now.Sub(f.at) > forgotten {
+			if len(points) == 0 || (watched && at.Finished(f.offset) && now.Sub(f.at) >= stay) || now.Sub(f.at) > forgotten {
 				p.take(f.lane)
 			} else {
 				kept = append(kept, f)

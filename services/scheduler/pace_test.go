@@ -63,7 +63,7 @@ func newRoad(capacity, events int) *road {
 		now: time.UnixMilli(1_763_772_000_000), capacity: capacity, events: events, path: newPath(), pace: newPace(),
 		finished: map[string]int{}, lastRetry: map[uint16]time.Time{},
 	}
-	r.path.saw(map[int32]point{0: {}}, 1, r.now)
+	r.path.saw(map[int32]offset.Standing{0: {}}, 1, r.now)
 	return r
 }
 
@@ -88,7 +88,7 @@ func (r *road) run(d time.Duration) {
 		r.fire()
 		r.deliver()
 		if r.now.UnixMilli()%seenAfter.Milliseconds() == 0 {
-			points := map[int32]point{0: {offset: int64(r.done)}}
+			points := map[int32]offset.Standing{0: offset.StandingOf(int64(r.done), "")}
 			r.path.saw(points, 1, r.now)
 			r.pace.settle(points, r.path.stay(), r.now)
 		}
@@ -221,7 +221,7 @@ func TestWhatIsFiredToATopicThatWasMadeAnewIsForgotten(t *testing.T) {
 		after time.Duration
 		left  bool
 	}{{time.Minute, true}, {forgotten + time.Second, false}} {
-		if left, _ := p.settle(map[int32]point{0: {offset: 5}}, 0, now.Add(test.after)); left != test.left {
+		if left, _ := p.settle(map[int32]offset.Standing{0: offset.StandingOf(5, "")}, 0, now.Add(test.after)); left != test.left {
 			t.Errorf("after %v: left %v", test.after, left)
 		}
 	}
@@ -236,21 +236,9 @@ func TestWhatIsFinishedStaysOnTheBooksForAsLongAsItIsAskedTo(t *testing.T) {
 		after time.Duration
 		left  bool
 	}{{ahead - 1, true}, {ahead, false}} {
-		if left, _ := p.settle(map[int32]point{0: {offset: 5}}, ahead, now.Add(test.after)); left != test.left {
+		if left, _ := p.settle(map[int32]offset.Standing{0: offset.StandingOf(5, "")}, ahead, now.Add(test.after)); left != test.left {
 			t.Errorf("after %v: left %v", test.after, left)
 		}
-	}
-}
-
-func TestAPointKnowsWhatIsFinished(t *testing.T) {
-	p := point{offset: 10, runs: []offset.Run{{From: 12, To: 14}, {From: 20, To: 21}}}
-	for at, want := range map[int64]bool{9: true, 10: false, 11: false, 12: true, 13: true, 14: false, 19: false, 20: true, 21: false} {
-		if p.finished(at) != want {
-			t.Errorf("offset %d: %v", at, !want)
-		}
-	}
-	if p.count() != 13 {
-		t.Errorf("counts %d", p.count())
 	}
 }
 
@@ -264,7 +252,7 @@ func TestWhatIsPutBackDoesNotCountAsFinished(t *testing.T) {
 			p.deferred(webhook.ReasonConcurrency)
 		}
 		p.deferred(webhook.ReasonHTTPStatus)
-		p.saw(map[int32]point{0: {offset: n * 5000}}, 1, now.Add(time.Duration(n)*time.Second))
+		p.saw(map[int32]offset.Standing{0: offset.StandingOf(n*5000, "")}, 1, now.Add(time.Duration(n)*time.Second))
 	}
 	if _, rate := p.bounds(now.Add(200 * time.Second)); rate < 900 || rate > 1100 {
 		t.Errorf("%v a second, want 1,000", rate)
@@ -272,7 +260,7 @@ func TestWhatIsPutBackDoesNotCountAsFinished(t *testing.T) {
 	if p.stay() != ahead {
 		t.Error("what is put back makes room at once")
 	}
-	p.saw(map[int32]point{0: {offset: 200 * 5000}}, 1, now.Add(200*time.Second))
+	p.saw(map[int32]offset.Standing{0: offset.StandingOf(200*5000, "")}, 1, now.Add(200*time.Second))
 	if p.stay() != 0 {
 		t.Error("what is delivered does not make room at once")
 	}
@@ -284,7 +272,7 @@ func TestAPathOfWhichNothingIsKnownOfLateGetsAsMuchAsAnyPathTakes(t *testing.T) 
 	never, fast, uncommitted := newPath(), newPath(), newPath()
 	for n := range int64(100) {
 		fast.crowded.Store(true)
-		fast.saw(map[int32]point{0: {offset: n * 5000}}, 1, now.Add(time.Duration(n-99)*time.Second))
+		fast.saw(map[int32]offset.Standing{0: offset.StandingOf(n*5000, "")}, 1, now.Add(time.Duration(n-99)*time.Second))
 	}
 	uncommitted.saw(nil, 1, now)
 	later := now.Add(stale + time.Second)

@@ -2,14 +2,9 @@ package scheduler
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/hookline/hookline/pkg/offset"
 	"github.com/hookline/hookline/pkg/run"
@@ -27,19 +22,13 @@ type path struct {
 	putBack atomic.Int64
 
 	mu     sync.Mutex
-	points map[int32]point
+	points map[int32]offset.Standing
 	looked time.Time
 	// rate is how many deliveries are finished in a second, without those put back; turning is set while more of them are put back.
 	rate    float64
 	turning bool
 	// partitions is how many the retries topic has.
 	partitions int
-}
-
-// point is where the group stands in a partition: everything below offset is finished, and the runs above it.
-type point struct {
-	offset int64
-	runs   []offset.Run
 }
 
 const (
@@ -59,22 +48,6 @@ const (
 )
 
 func newPath() *path { return &path{begun: make(chan struct{}, 1), rate: firstRate, partitions: 1} }
-
-func (p point) finished(at int64) bool {
-	if at < p.offset {
-		return true
-	}
-	i, _ := slices.BinarySearchFunc(p.runs, at, func(r offset.Run, at int64) int { return int(min(max(r.To-at-1, -1), 1)) })
-	return i < len(p.runs) && p.runs[i].From <= at
-}
-
-func (p point) count() int64 {
-	count := p.offset
-	for _, r := range p.runs {
-		count += r.To - r.From
-	}
-	return count
-}
 
 // began says that something has been fired.
 func (p *path) began() {
@@ -119,13 +92,13 @@ func (p *path) bounds(now time.Time) (budget int, rate float64) {
 const unbounded = 1 << 30
 
 // saw takes the points of the group at a moment; owned is how many partitions of retries this process has.
-func (p *path) saw(points map[int32]point, owned int, now time.Time) {
+func (p *path) saw(points map[int32]offset.Standing, owned int, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	finished := int64(0)
 	for partition, at := range points {
 		if before, known := p.points[partition]; known {
-			finished += max(0, at.count()-before.count())
+			finished += max(0, at.Count()-before.Count())
 		}
 	}
 	putBack := float64(p.putBack.Swap(0)) * float64(p.partitions) / float64(max(owned, 1))
@@ -178,7 +151,7 @@ func (s *Service) followPath(ctx context.Context) {
 }
 
 // settle takes what is finished off the books, and reports whether anything is left.
-func (s *Service) settle(points map[int32]point, now time.Time) bool {
+func (s *Service) settle(points map[int32]offset.Standing, now time.Time) bool {
 	owned := s.owned()
 	s.path.saw(points, len(owned), now)
 	unfinished := false
@@ -192,19 +165,8 @@ func (s *Service) settle(points map[int32]point, now time.Time) bool {
 	return unfinished
 }
 
-func (s *Service) lookAtPath(ctx context.Context) (map[int32]point, error) {
+func (s *Service) lookAtPath(ctx context.Context) (map[int32]offset.Standing, error) {
 	ctx, cancel := context.WithTimeout(ctx, kafkaTimeout)
 	defer cancel()
-	group := s.deps.Kafka.GroupID("delivery")
-	response, err := s.admin.FetchOffsets(ctx, group)
-	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
-		return nil, fmt.Errorf("look at group %s: %w", group, err)
-	}
-	points := map[int32]point{}
-	for partition, o := range response[s.deps.Kafka.Topics.Deliveries] {
-		if o.Err == nil && o.At >= 0 {
-			points[partition] = point{offset: o.At, runs: offset.Finished(o.At, o.Metadata)}
-		}
-	}
-	return points, nil
+	return s.deps.Kafka.Standings(ctx, s.marker)
 }

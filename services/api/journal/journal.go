@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/hookline/hookline/pkg/kafka"
+	"github.com/hookline/hookline/pkg/offset"
 	"github.com/hookline/hookline/pkg/webhook"
 )
 
@@ -56,6 +57,15 @@ func (j *Journal) At(ctx context.Context, topic string, moment time.Time) (map[i
 	return j.offsets(func(admin *kadm.Client) (kadm.ListedOffsets, error) {
 		return admin.ListOffsetsAfterMilli(ctx, moment.UnixMilli(), topic)
 	})
+}
+
+// Standings are how far the delivery workers have come, by partition of the deliveries topic: see [kafka.Cluster.Standings].
+func (j *Journal) Standings(ctx context.Context) (map[int32]offset.Standing, error) {
+	client := j.client.Load()
+	if client == nil {
+		return nil, ErrClosed
+	}
+	return j.cluster.Standings(ctx, client)
 }
 
 func (j *Journal) offsets(list func(*kadm.Client) (kadm.ListedOffsets, error)) (map[int32]int64, error) {

@@ -1,5 +1,5 @@
 // Package replay works on replays: it makes deliveries of stored events again, in chunks and at a rate of its own, and hands them to the
-// retries topic. What of a replay people may see and steer is the control plane's matter.
+// delivery workers. What of a replay people may see and steer is the control plane's matter.
 package replay
 
 import (
@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/hookline/hookline/pkg/offset"
 	"github.com/hookline/hookline/pkg/profile"
 	"github.com/hookline/hookline/pkg/run"
 	"github.com/hookline/hookline/pkg/store"
@@ -30,8 +31,8 @@ const (
 	Lease = time.Minute
 	// MostEvents bounds the events of a chunk.
 	MostEvents = 500
-	// together is how far apart those of a chunk are due that are not due together: every moment at which something is due costs
-	// the scheduler and Kafka some requests.
+	// together is how far apart those of a chunk are handed over that do not go together: every time costs Kafka and the workers some
+	// requests, and what goes together stands in front of live deliveries.
 	together = 20 * time.Millisecond
 	// settling is how far behind now the stored events are asked for: the brokers' clocks give them their times.
 	settling = 5 * time.Second
@@ -61,6 +62,7 @@ type Journal interface {
 	Starts(ctx context.Context, topic string) (map[int32]int64, error)
 	Ends(ctx context.Context, topic string) (map[int32]int64, error)
 	At(ctx context.Context, topic string, moment time.Time) (map[int32]int64, error)
+	Standings(ctx context.Context) (map[int32]offset.Standing, error)
 }
 
 // Profiles are the delivery contracts: a *profile.Catalog.
@@ -78,7 +80,7 @@ type Deps struct {
 }
 
 // Runner works on the replays that it can claim. A chunk is done in this order: its plan into the database, its deliveries into
-// the retries topic, their acknowledgements, the cursor into the database. A process that dies in between leaves the plan, by
+// the deliveries topic, their acknowledgements, the cursor into the database. A process that dies in between leaves the plan, by
 // which the next one makes the very same records again; workers send what they have seen once.
 type Runner struct {
 	deps  Deps
@@ -142,7 +144,8 @@ type passage struct {
 	// config is an offset of the config topic at which the subscription is known; -1 before it has been looked up.
 	config int64
 	// next is when the rate allows the next chunk.
-	next time.Time
+	next  time.Time
+	ahead ahead
 }
 
 var errReplayStopped = errors.New("the replay is to stop")
@@ -185,6 +188,12 @@ func (p *passage) step(ctx, work context.Context) error {
 	if err := p.awaitConfig(ctx); err != nil {
 		return err
 	}
+	if room, err := p.ahead.room(ctx, p.deps.Journal); err != nil {
+		return err
+	} else if !room {
+		return p.wait(work, "waits until the workers have come to what it has handed to them")
+	}
+	r.Reason = ""
 	events, err := p.begin(ctx, work, &sub)
 	if err != nil || r.Plan == nil {
 		return err
@@ -193,7 +202,6 @@ func (p *passage) step(ctx, work context.Context) error {
 		return err
 	}
 	r.Cursor, r.Done, r.Matched = r.Plan.Until, r.Done+r.Plan.Events, r.Matched+int64(len(r.Plan.Generations))
-	p.next = later(p.next, time.Now().Add(-catchUp)).Add(p.share(len(r.Plan.Generations)))
 	r.Plan = nil
 	return p.advance(work)
 }
@@ -245,9 +253,31 @@ func (p *passage) share(deliveries int) time.Duration {
 	return time.Duration(float64(deliveries) / p.replay.Rate * float64(time.Second))
 }
 
-// deliver produces the deliveries of the plan and waits until Kafka has them. They are spread over the time that the rate gives them: all
-// at once they would stand in front of live ones.
+// deliver hands the deliveries of the plan to the workers, and waits until Kafka has them. It takes the time that the rate gives them: all at
+// once they would stand in front of live ones.
 func (p *passage) deliver(work context.Context, sub *webhook.Subscription, events []webhook.Event) error {
+	records := p.records(sub, events)
+	begun := later(p.next, time.Now().Add(-catchUp))
+	for sent := 0; sent < len(records); {
+		if !run.Pause(work, time.Until(begun.Add(p.share(sent)))) {
+			return work.Err()
+		}
+		due := min(len(records), sent+1+int(time.Since(begun.Add(p.share(sent))).Seconds()*p.replay.Rate))
+		results, err := p.deps.Journal.Write(work, records[sent:due]...)
+		if err != nil {
+			return fmt.Errorf("produce replayed deliveries: %w", err)
+		}
+		p.ahead.add(results, time.Now())
+		if sent = due; sent < len(records) {
+			run.Pause(work, together)
+		}
+	}
+	p.next = begun.Add(p.share(len(records)))
+	return nil
+}
+
+// records are the deliveries of the plan.
+func (p *passage) records(sub *webhook.Subscription, events []webhook.Event) []*kgo.Record {
 	r := &p.replay
 	records := make([]*kgo.Record, 0, len(r.Plan.Generations))
 	for i := range events {
@@ -257,21 +287,17 @@ func (p *passage) deliver(work context.Context, sub *webhook.Subscription, event
 			continue
 		}
 		d := webhook.Delivery{
-			ID: webhook.DeliveryID(e.Tenant, e.ID, sub.ID), Generation: generation, Trip: 1, SubscriptionID: sub.ID, Profile: sub.Profile,
+			ID: webhook.DeliveryID(e.Tenant, e.ID, sub.ID), Generation: generation, SubscriptionID: sub.ID, Profile: sub.Profile,
 			CreatedAt: now(), Trigger: webhook.TriggerReplay, ConfigOffset: p.config, Event: e,
 		}
 		if contract, ok := p.deps.Profiles.Get(sub.Profile); ok {
 			d.ProfileVersion = contract.Version
 		}
-		records = append(records, Record(p.deps.Topics.Retries, &webhook.Retry{Delivery: d, Delay: p.share(len(records)).Truncate(together), Reason: webhook.ReasonManual}))
+		record := &kgo.Record{Topic: p.deps.Topics.Deliveries, Key: []byte(d.ID.String()), Value: wire.EncodeDelivery(&d)}
+		telemetry.SetRecordTrace(record, e.Trace)
+		records = append(records, record)
 	}
-	if len(records) == 0 {
-		return nil
-	}
-	if _, err := p.deps.Journal.Write(work, records...); err != nil {
-		return fmt.Errorf("produce replayed deliveries: %w", err)
-	}
-	return nil
+	return records
 }
 
 // advance writes the progress. It returns errReplayStopped where the replay has ended or people have stopped it, and lets go of
@@ -346,11 +372,16 @@ func (p *passage) awaitRecorder(ctx, work context.Context) error {
 		}
 	}
 	if complete {
-		p.recorded, p.replay.Reason = until, ""
+		p.recorded = until
 		return nil
 	}
+	return p.wait(work, "waits until the newest events are recorded")
+}
+
+// wait tells people what the replay waits for, and looks again a moment later.
+func (p *passage) wait(work context.Context, what string) error {
 	p.next = time.Now().Add(errorPause)
-	p.replay.Reason = "waits until the newest events are recorded"
+	p.replay.Reason = what
 	return p.advance(work)
 }
 

@@ -10,8 +10,11 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/goleak"
 
+	"github.com/hookline/hookline/pkg/offset"
+	"github.com/hookline/hookline/pkg/profile"
 	"github.com/hookline/hookline/pkg/store"
 	"github.com/hookline/hookline/pkg/topic"
 	"github.com/hookline/hookline/pkg/webhook"
@@ -122,5 +125,118 @@ func TestARunnerLooksForWorkWhenItIsWokenAndStopsAtOnce(t *testing.T) {
 		}
 		cancel()
 		<-ended
+	})
+}
+
+// topicOf is a deliveries topic of one partition, of which the workers finish what the test says.
+type topicOf struct {
+	Journal
+	written  []time.Duration // when, since the beginning
+	finished int64           // -1 while the workers have never committed
+	begun    time.Time
+}
+
+func (j *topicOf) Write(_ context.Context, records ...*kgo.Record) (kgo.ProduceResults, error) {
+	results := make(kgo.ProduceResults, 0, len(records))
+	for _, r := range records {
+		r.Offset = int64(len(j.written))
+		j.written = append(j.written, time.Since(j.begun))
+		results = append(results, kgo.ProduceResult{Record: r})
+	}
+	return results, nil
+}
+
+func (j *topicOf) Standings(context.Context) (map[int32]offset.Standing, error) {
+	if j.finished < 0 {
+		return nil, nil
+	}
+	return map[int32]offset.Standing{0: offset.StandingOf(j.finished, "")}, nil
+}
+
+// hand has a passage deliver so many events at once.
+func hand(t *testing.T, j *topicOf, p *passage, events int) {
+	t.Helper()
+	var list []webhook.Event
+	p.replay.Plan = &store.ReplayPlan{Generations: map[string]uint32{}}
+	for range events {
+		e := webhook.Event{ID: fmt.Sprint("e", len(list)), Type: "a.b"}
+		list, p.replay.Plan.Generations[e.ID] = append(list, e), 1
+	}
+	if err := p.deliver(t.Context(), &webhook.Subscription{ID: "sub"}, list); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func passageOf(j *topicOf, rate float64) *passage {
+	j.begun = time.Now()
+	return &passage{Runner: New(Deps{Topics: topic.WithPrefix(""), Journal: j, Profiles: &profile.Catalog{}}), replay: store.Replay{Rate: rate}, next: j.begun}
+}
+
+func TestTheDeliveriesOfAChunkAreSpreadOverTheTimeThatTheRateGivesThem(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := &topicOf{}
+		p := passageOf(j, 250)
+		hand(t, j, p, 100)
+		hand(t, j, p, 100)
+		for i, at := range j.written {
+			// Four milliseconds each: none comes early, and none waits for more than one step.
+			if late := at - time.Duration(i)*4*time.Millisecond; late < 0 || late > together+4*time.Millisecond {
+				t.Fatalf("delivery %d was handed over after %v", i, at)
+			}
+		}
+		if len(j.written) != 200 || p.next.Sub(j.begun) != 800*time.Millisecond {
+			t.Errorf("%d, and more after %v", len(j.written), p.next.Sub(j.begun))
+		}
+	})
+}
+
+func TestAReplayThatWasHeldUpCatchesUpALittle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := &topicOf{}
+		p := passageOf(j, 100)
+		time.Sleep(time.Hour)
+		hand(t, j, p, 100)
+		atOnce := 0
+		for _, at := range j.written {
+			if at == time.Hour {
+				atOnce++
+			}
+		}
+		if want := int(catchUp.Seconds()*100) + 1; atOnce != want {
+			t.Errorf("%d at once, want %d", atOnce, want)
+		}
+	})
+}
+
+func TestAReplayGoesNoFasterThanTheWorkers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := &topicOf{}
+		p := passageOf(j, 1e6)
+		room := func(want bool, why string) {
+			t.Helper()
+			if got, err := p.ahead.room(t.Context(), j); err != nil || got != want {
+				t.Errorf("%s: %v %v", why, got, err)
+			}
+		}
+		hand(t, j, p, mostAhead)
+		room(true, "as many as they may have")
+		hand(t, j, p, 2)
+		room(false, "more, and none is finished")
+		j.finished = 2
+		room(true, "enough are finished")
+		hand(t, j, p, 1)
+		room(false, "one too many again")
+		go func() {
+			time.Sleep(patience / 2)
+			j.finished = 3
+		}()
+		room(true, "one is finished meanwhile")
+		hand(t, j, p, 1)
+		j.finished = -1
+		room(true, "workers that never commit")
+		hand(t, j, p, mostAhead+1)
+		j.finished = 0
+		time.Sleep(forgotten)
+		room(true, "a topic that has been made anew")
 	})
 }
