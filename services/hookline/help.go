@@ -46,7 +46,7 @@ var help = map[string]string{
 	"HOOKLINE_RETENTION_DELIVERIES":       "How long deliveries are kept; 0 is for ever.",
 	"HOOKLINE_RETENTION_EVENTS":           "How long events with their payloads are kept; 0 is for ever.",
 	"HOOKLINE_SCHEDULER_CACHE_BYTES":      "Memory for the retries that are due soon.",
-	"HOOKLINE_SCHEDULER_INFLIGHT":         "Retries of one process that have been put back and are not marked so yet: no more are put back again after a kill.",
+	"HOOKLINE_SCHEDULER_INFLIGHT":         "Retries of one process that have been put back and are not marked so yet: no more are put back again after a kill. Where a thousandth of what waits is more, it is that, up to 1,000.",
 	"HOOKLINE_SCHEDULER_LEASE":            "How long a retry that a dead process had taken waits for another one.",
 	"HOOKLINE_STOP_DELAY":                 "How long a stopping process is not ready, but goes on, before it drains: time for load balancers to notice.",
 	"HOOKLINE_TOPIC_PARTITIONS":           "Partitions of the topics that `migrate` creates.",

@@ -26,6 +26,8 @@ const (
 	together = 5 * time.Millisecond
 	// After an error the next look is this much later.
 	afterError = time.Second
+	// largestVolley bounds what one request to Kafka and a kill's repetitions may be.
+	largestVolley = 1000
 	// chunkBytes is about how much is read at once.
 	chunkBytes = 2 << 20
 )
@@ -51,10 +53,10 @@ func (s *Service) fireDue(ctx context.Context, sh *shard) time.Duration {
 	if !position.following {
 		return idle
 	}
-	n := 0
-	budget, rate := s.path.bounds(time.Now())
+	n, now := 0, time.Now()
+	budget, rate := s.path.bounds(now)
 	if position.open() {
-		n = min(claimMost, sh.pace.room(budget))
+		n = sh.pace.wants(budget, rate, now)
 		if s.slots.Acquire(ctx, int64(n)) != nil {
 			return idle
 		}
@@ -65,6 +67,7 @@ func (s *Service) fireDue(ctx context.Context, sh *shard) time.Duration {
 	if err != nil {
 		return afterError
 	}
+	sh.waiting.Store(claim.Waiting)
 	s.deps.Metrics.RetriesWaiting.Record(ctx, claim.Waiting, sh.label)
 	s.deps.Metrics.RetriesDue.Record(ctx, claim.Due, sh.label)
 	s.deps.Metrics.RetriesOverdue.Record(ctx, max(claim.Overdue(), sh.pace.overdue(claim.Now)).Seconds(), sh.label)
@@ -174,7 +177,7 @@ func (s *Service) abandon(sh *shard, entries []retryqueue.Entry) {
 func (s *Service) finish(sh *shard, token int64, flights []*flight, commands *turn) {
 	flights = s.obey(sh, flights, commands)
 	trips := make([]webhook.Trip, 0, len(flights))
-	for part := range slices.Chunk(flights, s.cfg.Inflight) {
+	for part := range slices.Chunk(flights, s.mostInVolley()) {
 		s.volleys.join(part)
 		for _, f := range part {
 			if f.marked {
@@ -187,6 +190,15 @@ func (s *Service) finish(sh *shard, token int64, flights []*flight, commands *tu
 	// An acknowledgement that fails is made up for by the tombstone, when it is applied.
 	_, err := s.deps.Index.Ack(asking, sh.partition, token, trips)
 	s.redis.report(s.work, sh.asker(askAck), err)
+}
+
+// mostInVolley is how many retries may be fired and not yet marked: a thousandth of those that wait, within bounds.
+func (s *Service) mostInVolley() int {
+	waiting := int64(0)
+	for _, sh := range s.owned() {
+		waiting += sh.waiting.Load()
+	}
+	return max(s.cfg.Inflight, int(min(waiting/1000, largestVolley)))
 }
 
 // volley produces, then marks.

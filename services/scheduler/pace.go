@@ -13,14 +13,16 @@ import (
 //
 // A lane may have as much unfinished as there is room left: alone it takes half of the bound, with n-1 others an equal
 // share of n in n+1, and one that comes newly always finds room. What a lane has too much is put off, by about the time the
-// lane needs to get there, so that others behind it in the order of due times are reached.
+// lane needs to get there, so that others behind it in the order of due times are reached. While more is due than there is room for, some
+// of it is looked at ahead of its turn, for the same reason: behind many lanes that have no more than their share there may be another.
 type pace struct {
 	mu    sync.Mutex
 	total int // fired or about to be, and unfinished
 	lanes map[uint16]*lane
 	fired map[int32][]firing // by partition of the deliveries topic
-	// stopped is set while nothing fits, until something is finished.
-	stopped bool
+	// stopped is set while nothing fits, until something is finished; crowded while more is due than has been claimed.
+	stopped, crowded bool
+	lookedAhead      time.Time
 	// behind is since when retries have been put off; putOff when the last one was.
 	behind, putOff time.Time
 }
@@ -47,13 +49,18 @@ const (
 
 func newPace() *pace { return &pace{lanes: map[uint16]*lane{}, fired: map[int32][]firing{}} }
 
-// room is how many retries may be claimed.
-func (p *pace) room(budget int) int {
+// wants is how many retries are to be claimed: as many as there is room for, and now and then some ahead of their turn, four times as many as are
+// finished meanwhile.
+func (p *pace) wants(budget int, rate float64, now time.Time) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	room := max(0, budget-p.total)
-	p.stopped = room == 0
-	return room
+	n := max(0, budget-p.total)
+	p.stopped = n == 0
+	if p.crowded && now.Sub(p.lookedAhead) >= breather {
+		p.lookedAhead = now
+		n += int(4 * rate * breather.Seconds())
+	}
+	return min(n, claimMost)
 }
 
 // admit divides claimed retries into those to fire and those to put off. Every retry that it admits must be given to [pace.book]
@@ -73,9 +80,10 @@ func (p *pace) admit(claim retryqueue.Claim, entries []retryqueue.Entry, budget 
 			admitted = append(admitted, e)
 			continue
 		}
-		share := float64(max(ln.unfinished, 1)) / float64(max(p.total, 1))
+		share := max(float64(ln.unfinished)/float64(max(p.total, 1)), 1/float64(len(p.lanes)))
 		later = append(later, retryqueue.Later{Trip: e.Trip, Due: ln.putOff(claim.Now, rate*share)})
 	}
+	p.crowded = claim.Due > 0
 	if len(later) > 0 {
 		p.putOff = claim.Now
 		if p.behind.IsZero() {

@@ -111,7 +111,7 @@ func (r *road) deliver() {
 func (r *road) fire() {
 	for !r.now.Before(r.resume) {
 		budget, rate := r.path.bounds(r.now)
-		n := min(claimMost, r.pace.room(budget))
+		n := r.pace.wants(budget, rate, r.now)
 		byTrip := map[webhook.Trip]dueTrip{}
 		var entries []retryqueue.Entry
 		for len(entries) < n && len(r.due) > 0 && !r.due[0].at.After(r.now) {
@@ -126,7 +126,11 @@ func (r *road) fire() {
 		if len(entries) == 0 {
 			return
 		}
-		admitted, later := r.pace.admit(retryqueue.Claim{Now: r.now}, entries, budget, rate)
+		claim := retryqueue.Claim{Now: r.now}
+		if len(r.due) > 0 && !r.due[0].at.After(r.now) {
+			claim.Due = 1
+		}
+		admitted, later := r.pace.admit(claim, entries, budget, rate)
 		for _, e := range admitted {
 			r.pace.book(e, 0, int64(len(r.queue)), r.now)
 			r.queue = append(r.queue, passing{kind: "retry", lane: e.Lane, since: r.now})
@@ -194,6 +198,31 @@ func TestAnEndpointIsNotHeldUpByTheStormOfAnother(t *testing.T) {
 		if d.lane == 2 {
 			t.Fatal("retries of the small endpoint still wait")
 		}
+	}
+}
+
+// None of the hundred has more than its share, so that nothing of theirs is put off for its own sake.
+func TestAnEndpointIsNotHeldUpByTheStormOfAHundredOthers(t *testing.T) {
+	r := newRoad(500, 0)
+	for n := range 25_000 {
+		r.due = append(r.due, dueTrip{at: r.now, nth: n, lane: uint16(n % 100)})
+	}
+	for n := range 50 {
+		r.due = append(r.due, dueTrip{at: r.now.Add(time.Second), nth: 25_000 + n, lane: 100})
+	}
+	heap.Init(&r.due)
+	r.run(25 * time.Second) // half of the storm's time
+	if r.finished["retry"] < 25*500*85/100 {
+		t.Errorf("%d finished", r.finished["retry"])
+	}
+	waiting := 0
+	for _, d := range r.due {
+		if d.lane == 100 {
+			waiting++
+		}
+	}
+	if at := r.lastRetry[100]; at.IsZero() || waiting > 0 {
+		t.Errorf("%d retries of the small endpoint still wait, the last came at %v", waiting, at)
 	}
 }
 

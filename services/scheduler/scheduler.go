@@ -29,7 +29,8 @@ import (
 
 // Config is what an operator sets.
 type Config struct {
-	// Inflight bounds the retries that have been fired and are not yet marked as fired: no more are fired again after a kill.
+	// Inflight bounds the retries that have been fired and are not yet marked as fired: no more are fired again after a kill. Where a
+	// thousandth of what waits is more, it is that, up to 1,000.
 	Inflight int `env:"HOOKLINE_SCHEDULER_INFLIGHT" envDefault:"100"`
 	// CacheBytes bounds the memory that holds what is due soon.
 	CacheBytes int64 `env:"HOOKLINE_SCHEDULER_CACHE_BYTES" envDefault:"67108864"`
@@ -138,7 +139,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		loading: semaphore.NewWeighted(loaders),
 		shards:  map[int32]*shard{},
 	}
-	s.volleys = newVolleys(cfg.Inflight, s.volley)
+	s.volleys = newVolleys(s.mostInVolley, s.volley)
 	return s, nil
 }
 

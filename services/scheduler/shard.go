@@ -4,6 +4,7 @@ import (
 	"context"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
@@ -27,6 +28,8 @@ type shard struct {
 	stop context.CancelFunc
 	busy sync.WaitGroup
 	pace *pace
+	// waiting is how many retries the index had when it was last asked.
+	waiting atomic.Int64
 	// lastTurn is closed when all commands so far are carried out; of the firing goroutine.
 	lastTurn chan struct{}
 

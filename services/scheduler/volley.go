@@ -3,11 +3,11 @@ package scheduler
 import "sync"
 
 // volleys fires what is ready, of all shards, one volley at a time: produced, then marked. Between the two a retry has been fired and
-// nobody else knows, so that a volley is what a killed process leaves to be fired again, and it is small. More in flight would hardly be
-// faster: a request costs Kafka as much as a hundred records. For the same reason what becomes ready meanwhile goes together in the
-// next volley: the slower the machine, the fewer the requests.
+// nobody else knows, so that a volley is what a killed process leaves to be fired again, and it is small beside what waits. A request costs
+// Kafka as much as a hundred records: for that reason what becomes ready meanwhile goes together in the next volley, the slower the
+// machine, the fewer the requests.
 type volleys struct {
-	most int
+	most func() int
 	fire func([]*flight)
 
 	trigger chan struct{} // full while a volley is under way
@@ -15,7 +15,7 @@ type volleys struct {
 	ready   []*party
 }
 
-func newVolleys(most int, fire func([]*flight)) *volleys {
+func newVolleys(most func() int, fire func([]*flight)) *volleys {
 	return &volleys{most: most, fire: fire, trigger: make(chan struct{}, 1)}
 }
 
@@ -44,7 +44,8 @@ func (v *volleys) next() []*flight {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	var volley []*flight
-	for len(v.ready) > 0 && (volley == nil || len(volley)+len(v.ready[0].flights) <= v.most) {
+	most := v.most()
+	for len(v.ready) > 0 && (volley == nil || len(volley)+len(v.ready[0].flights) <= most) {
 		volley = append(volley, v.ready[0].flights...)
 		v.ready[0].fired = true
 		v.ready = v.ready[1:]

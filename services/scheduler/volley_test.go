@@ -12,7 +12,7 @@ func TestWhatBecomesReadyDuringAVolleyGoesTogetherInTheNext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var sizes []int
 		times := map[*flight]int{}
-		v := newVolleys(10, func(flights []*flight) {
+		v := newVolleys(func() int { return 10 }, func(flights []*flight) {
 			sizes = append(sizes, len(flights)) // a second one under way would be a race
 			time.Sleep(time.Second)
 			for _, f := range flights {
@@ -46,4 +46,16 @@ func TestWhatBecomesReadyDuringAVolleyGoesTogetherInTheNext(t *testing.T) {
 			t.Errorf("volleys of %v, want %v", sizes, want)
 		}
 	})
+}
+
+func TestAVolleyIsAThousandthOfWhatWaits(t *testing.T) {
+	for waiting, want := range map[int64]int{0: 100, 50_000: 100, 150_000: 300, 10_000_000: largestVolley} {
+		s := &Service{cfg: Config{Inflight: 100}, shards: map[int32]*shard{0: newShard(0, nil), 1: newShard(1, nil)}}
+		for _, sh := range s.shards {
+			sh.waiting.Store(waiting)
+		}
+		if got := s.mostInVolley(); got != want {
+			t.Errorf("twice %d waiting: %d, want %d", waiting, got, want)
+		}
+	}
 }

@@ -66,7 +66,7 @@ func runRetries(ctx context.Context, args []string) error {
 	only := flags.String("only", "", "one step: waiting, uncached, cached, lateness or storm; writes no results")
 	profiles := flags.String("profile", "", "folder for CPU profiles of the scheduler while it fires; costs some of its speed")
 	firing := flags.Int("firing", 300_000, "how many are due at once")
-	storm := flags.Int("storm", 100_000, "how many are due in the same second, with workers and a receiver")
+	storm := flags.Int("storm", 1_000_000, "how many are due in the same second, with workers and receivers that take a while; a tenth with quick ones")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -110,7 +110,7 @@ func runRetries(ctx context.Context, args []string) error {
 			return err
 		}},
 		{"lateness", b.lateness},
-		{"storm", b.storm},
+		{"storm", b.storms},
 	} {
 		if *only != "" && *only != step.name {
 			continue

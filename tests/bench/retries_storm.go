@@ -14,6 +14,8 @@ import (
 
 // stormResult is what a storm of retries did to the delivery path, and it to the storm.
 type stormResult struct {
+	Retries    int
+	Answers    time.Duration // how long receivers take for an answer
 	Path       float64 // delivered a second, without a storm and without a bound
 	Offered    float64 // new events a second beside the storm: half of that
 	New        tally   // of them
@@ -27,21 +29,38 @@ type stormResult struct {
 const (
 	stormEndpoints = 100
 	behindStorm    = 200
+	// longestBeside is for how long new events come beside a storm at most.
+	longestBeside = time.Minute
+	// unhurried is what receivers take where the path waits for them and not for the processors.
+	unhurried = 100 * time.Millisecond
 )
+
+// storms measures a storm where the workers need the processors that the scheduler, Redis and Kafka share with them, and a
+// larger one where they wait for their receivers.
+func (b *retryBench) storms(ctx context.Context) error {
+	for _, s := range []stormResult{{Retries: b.Storm / 10}, {Retries: b.Storm, Answers: unhurried}} {
+		if err := b.storm(ctx, &s); err != nil {
+			return fmt.Errorf("answers after %v: %w", s.Answers, err)
+		}
+		b.report.Storms = append(b.report.Storms, s)
+	}
+	return nil
+}
 
 // storm lets retries of a hundred endpoints be due in the same second, offers new events at half of the speed of the path, and looks
 // who gets through. Workers and receiver are real.
-func (b *retryBench) storm(ctx context.Context) error {
+func (b *retryBench) storm(ctx context.Context, s *stormResult) error {
 	e := &engineBench{Servers: b.servers, hookline: b.hookline, dir: b.dir, scale: 1}
 	if err := b.redis.FlushAll(ctx).Err(); err != nil {
 		return err
 	}
 	return e.with(ctx, func(r *rig) error {
-		if err := errors.Join(r.subscribe(ctx, "storm", stormEndpoints, 0), r.subscribe(ctx, "new", stormEndpoints, 0),
-			r.subscribe(ctx, "path", stormEndpoints, 0), r.subscribe(ctx, "behind", 1, 0), r.startAll(ctx, "delivery", "scheduler")); err != nil {
+		answers := int(s.Answers.Milliseconds())
+		if err := errors.Join(r.subscribe(ctx, "storm", stormEndpoints, answers), r.subscribe(ctx, "new", stormEndpoints, answers),
+			r.subscribe(ctx, "path", stormEndpoints, answers), r.subscribe(ctx, "behind", 1, answers), r.startAll(ctx, "delivery", "scheduler")); err != nil {
 			return err
 		}
-		calm := b.Storm / 4
+		calm := min(s.Retries/4, 50_000)
 		if err := r.preload(ctx, calm, among("path", stormEndpoints)); err != nil {
 			return err
 		}
@@ -49,26 +68,25 @@ func (b *retryBench) storm(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		b.report.Storm.Path, b.report.Storm.Offered = path.PerSecond, path.PerSecond/2
-		due := time.Now().Add(5*time.Second + time.Duration(b.Storm)*50*time.Microsecond)
-		if err := errors.Join(r.retries(ctx, b.Storm, due, among("storm", stormEndpoints)),
+		s.Path, s.Offered = path.PerSecond, path.PerSecond/2
+		due := time.Now().Add(5*time.Second + time.Duration(s.Retries)*60*time.Microsecond)
+		if err := errors.Join(r.retries(ctx, s.Retries, due, among("storm", stormEndpoints)),
 			r.retries(ctx, behindStorm, due.Add(time.Second), one("behind"))); err != nil {
 			return err
 		}
-		return b.weather(ctx, r, due)
+		return b.weather(ctx, r, due, s)
 	})
 }
 
 // weather watches the storm from its first moment to its end.
-func (b *retryBench) weather(ctx context.Context, r *rig, due time.Time) error {
+func (b *retryBench) weather(ctx context.Context, r *rig, due time.Time, s *stormResult) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-time.After(time.Until(due)):
 	}
-	s := &b.report.Storm
 	// As long as half of the storm's time, if it gets the other half of the path.
-	beside := time.Duration(float64(b.Storm) / s.Path * float64(time.Second))
+	beside := min(time.Duration(float64(s.Retries)/s.Path*float64(time.Second)), longestBeside)
 	behind := make(chan error, 1)
 	go func() {
 		_, err := r.arrived(ctx, "behind", behindStorm)
@@ -87,7 +105,7 @@ func (b *retryBench) weather(ctx context.Context, r *rig, due time.Time) error {
 		return err
 	}
 	s.Share = float64(fresh.Events) / float64(max(fresh.Events+amid.Events, 1))
-	end, err := r.drained(ctx, "storm", b.Storm)
+	end, err := r.drained(ctx, "storm", s.Retries)
 	if err != nil {
 		return err
 	}
@@ -96,8 +114,8 @@ func (b *retryBench) weather(ctx context.Context, r *rig, due time.Time) error {
 		return err
 	}
 	s.Together = float64(end.Events+s.New.Events) / time.Since(due).Seconds()
-	b.say(fmt.Sprintf("storm: the path does %.0f/s; beside the storm new ones (%.0f/s, p99 %s) had %.0f %% of it; both together %.0f/s, all after %v, those behind after %v, %d twice",
-		s.Path, s.Offered, ms(time.Duration(s.New.P99)), 100*s.Share, s.Together, s.Took, s.Behind, s.Duplicates))
+	b.say(fmt.Sprintf("storm of %d: the path does %.0f/s; beside the storm new ones (%.0f/s, p99 %s) had %.0f %% of it; both together %.0f/s, all after %v, those behind after %v, %d twice",
+		s.Retries, s.Path, s.Offered, ms(time.Duration(s.New.P99)), 100*s.Share, s.Together, s.Took, s.Behind, s.Duplicates))
 	return <-behind
 }
 
