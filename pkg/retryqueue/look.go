@@ -76,8 +76,9 @@ type Waiting struct {
 	Trip webhook.Trip
 	// Due is when it is due, or when its lease ends.
 	Due time.Time
-	// Offset is where its record is, or [None] if it was removed while the list was read.
+	// Offset is where its record is, or [None] if it was removed while the list was read; Lane is then 0.
 	Offset int64
+	Lane   uint16
 }
 
 // List reads a partition in the order of due times, from a rank on. It is a look, not a snapshot: what fires meanwhile
@@ -109,8 +110,8 @@ func (x *Index) List(ctx context.Context, partition int32, rank, limit int64) ([
 	}
 	for i, pointer := range pointers {
 		list[i].Offset = None
-		if offset, _, err := parsePointer(pointer.Val()); err == nil {
-			list[i].Offset = offset
+		if offset, lane, err := parsePointer(pointer.Val()); err == nil {
+			list[i].Offset, list[i].Lane = offset, lane
 		}
 	}
 	return list, nil

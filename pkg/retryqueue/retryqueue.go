@@ -108,10 +108,10 @@ type Entry struct {
 	Lane   uint16
 }
 
-// Later is a leased trip and when it is due instead.
-type Later struct {
-	Trip webhook.Trip
-	Due  time.Time
+// Move is a waiting trip, when it is due or its lease ends, and when it is due instead.
+type Move struct {
+	Trip     webhook.Trip
+	From, To time.Time
 }
 
 // Index is the timer index of every partition. All methods may be called concurrently; they block for a round trip or
@@ -131,7 +131,7 @@ var (
 	claimScript    = script("claim")
 	pointersScript = script("pointers")
 	ackScript      = script("ack")
-	putOffScript   = script("putoff")
+	moveScript     = script("move")
 	findScript     = script("find")
 	resetScript    = script("reset")
 	statsScript    = script("stats")
@@ -294,20 +294,21 @@ func (x *Index) Ack(ctx context.Context, partition int32, token int64, trips []w
 	return removed, nil
 }
 
-// PutOff changes when trips of a claim are due again, where they are still under its lease.
-func (x *Index) PutOff(ctx context.Context, partition int32, token int64, list []Later) error {
-	if len(list) == 0 {
-		return nil
+// Move changes when trips are due, and says of how many. One that is not due when the caller thinks, because it has been claimed or moved, or
+// has gone, is left alone.
+func (x *Index) Move(ctx context.Context, partition int32, moves ...Move) (int, error) {
+	if len(moves) == 0 {
+		return 0, nil
 	}
-	args := make([]any, 0, 1+2*len(list))
-	args = append(args, token)
-	for _, l := range list {
-		args = append(args, l.Trip.Compact(), l.Due.UnixMilli())
+	args := make([]any, 0, 3*len(moves))
+	for _, m := range moves {
+		args = append(args, m.Trip.Compact(), m.From.UnixMilli(), m.To.UnixMilli())
 	}
-	if err := putOffScript.Run(ctx, x.client, []string{x.dueKey(partition)}, args...).Err(); err != nil {
-		return fmt.Errorf("put off in timer index %d: %w", partition, err)
+	moved, err := moveScript.Run(ctx, x.client, []string{x.dueKey(partition)}, args...).Int()
+	if err != nil {
+		return 0, fmt.Errorf("move in timer index %d: %w", partition, err)
 	}
-	return nil
+	return moved, nil
 }
 
 // Find returns the trips of a delivery's generation that wait, leased ones too, and Redis's clock.

@@ -26,7 +26,7 @@ type Metrics struct {
 	RetriesOverdue    metric.Float64Gauge       // seconds the oldest due retry has waited; partition
 	RetriesDue        metric.Int64Gauge         // retries that are due and not taken to fire; partition
 	RetriesFired      metric.Int64Counter       //
-	RetriesPutOff     metric.Int64Counter       // due retries that the delivery path had no room for
+	RetriesForward    metric.Int64Counter       // due retries that went before others
 	RebuildRemaining  metric.Int64Gauge         // records to apply before anything fires; partition
 	SchedulerRewinds  metric.Int64Counter       // reason
 	ConsumerLag       metric.Int64Gauge         // group
@@ -60,7 +60,7 @@ func NewMetrics(provider metric.MeterProvider) (*Metrics, error) {
 		RetriesOverdue:    b.secondsGauge("hookline.retries.overdue.seconds", "Age of the oldest retry that is due, by partition."),
 		RetriesDue:        b.gauge("hookline.retries.due", "Retries that are due and have not been taken to fire, by partition."),
 		RetriesFired:      b.counter("hookline.retries.fired", "Retries put back on the deliveries topic."),
-		RetriesPutOff:     b.counter("hookline.retries.put.off", "Times that a due retry was put off because the delivery path had no room for it."),
+		RetriesForward:    b.counter("hookline.retries.brought.forward", "Due retries that went before those of other subscriptions, behind which their own had no turn."),
 		RebuildRemaining:  b.gauge("hookline.scheduler.rebuild.remaining", "Records to apply to the timer index before anything of it fires, by partition."),
 		SchedulerRewinds:  b.counter("hookline.scheduler.rewinds", "Rebuilds of a timer index from its topic, by reason."),
 		ConsumerLag:       b.gauge("hookline.consumer.lag.records", "Records a group has not finished, by group."),

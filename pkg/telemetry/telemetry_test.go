@@ -55,7 +55,7 @@ func TestMetricsHaveTheNamesThatOthersRelyOn(t *testing.T) {
 	m := tel.Metrics
 	ctx := t.Context()
 	for _, c := range []metric.Int64Counter{
-		m.Events, m.Rejected, m.Deliveries, m.Attempts, m.Deferred, m.Duplicates, m.RetriesFired, m.RetriesPutOff,
+		m.Events, m.Rejected, m.Deliveries, m.Attempts, m.Deferred, m.Duplicates, m.RetriesFired, m.RetriesForward,
 		m.SchedulerRewinds, m.RecorderRows, m.IngestRequests, m.InvalidEventField, m.FilterErrors,
 	} {
 		c.Add(ctx, 1, telemetry.Label("outcome", "x"))
@@ -77,29 +77,29 @@ func TestMetricsHaveTheNamesThatOthersRelyOn(t *testing.T) {
 		}
 	}
 	want := map[string]string{
-		"hookline_events_total":                "counter",
-		"hookline_rejected_total":              "counter",
-		"hookline_deliveries_total":            "counter",
-		"hookline_attempts_total":              "counter",
-		"hookline_inflight":                    "gauge",
-		"hookline_deferred_total":              "counter",
-		"hookline_retries_waiting":             "gauge",
-		"hookline_retries_overdue_seconds":     "gauge",
-		"hookline_scheduler_rewinds_total":     "counter",
-		"hookline_consumer_lag_records":        "gauge",
-		"hookline_recorder_lag_seconds":        "gauge",
-		"hookline_config_offset":               "gauge",
-		"hookline_attempt_duration_seconds":    "histogram",
-		"hookline_duplicates_total":            "counter",
-		"hookline_filter_errors_total":         "counter",
-		"hookline_retries_fired_total":         "counter",
-		"hookline_retries_due":                 "gauge",
-		"hookline_retries_put_off_total":       "counter",
-		"hookline_scheduler_rebuild_remaining": "gauge",
-		"hookline_recorder_rows_total":         "counter",
-		"hookline_ingest_requests_total":       "counter",
-		"hookline_event_unknown_fields_total":  "counter",
-		"hookline_delivery_held_bytes":         "gauge",
+		"hookline_events_total":                  "counter",
+		"hookline_rejected_total":                "counter",
+		"hookline_deliveries_total":              "counter",
+		"hookline_attempts_total":                "counter",
+		"hookline_inflight":                      "gauge",
+		"hookline_deferred_total":                "counter",
+		"hookline_retries_waiting":               "gauge",
+		"hookline_retries_overdue_seconds":       "gauge",
+		"hookline_scheduler_rewinds_total":       "counter",
+		"hookline_consumer_lag_records":          "gauge",
+		"hookline_recorder_lag_seconds":          "gauge",
+		"hookline_config_offset":                 "gauge",
+		"hookline_attempt_duration_seconds":      "histogram",
+		"hookline_duplicates_total":              "counter",
+		"hookline_filter_errors_total":           "counter",
+		"hookline_retries_fired_total":           "counter",
+		"hookline_retries_due":                   "gauge",
+		"hookline_retries_brought_forward_total": "counter",
+		"hookline_scheduler_rebuild_remaining":   "gauge",
+		"hookline_recorder_rows_total":           "counter",
+		"hookline_ingest_requests_total":         "counter",
+		"hookline_event_unknown_fields_total":    "counter",
+		"hookline_delivery_held_bytes":           "gauge",
 	}
 	for name, kind := range want {
 		if exposed[name] != kind {

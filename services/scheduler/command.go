@@ -80,13 +80,14 @@ func (s *Service) carryOut(sh *shard, f *flight) error {
 	if command.Reason == webhook.ReasonCancelled {
 		return s.cancel(sh, &command.Delivery, found)
 	}
+	var moves []retryqueue.Move
 	for _, w := range found {
 		if w.Due.After(now) {
-			later := []retryqueue.Later{{Trip: w.Trip, Due: now}}
-			if err := s.deps.Index.PutOff(ctx, sh.partition, w.Due.UnixMilli(), later); err != nil {
-				return err
-			}
+			moves = append(moves, retryqueue.Move{Trip: w.Trip, From: w.Due, To: now})
 		}
+	}
+	if _, err := s.deps.Index.Move(ctx, sh.partition, moves...); err != nil {
+		return err
 	}
 	sh.wakeUp()
 	return nil

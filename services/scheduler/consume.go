@@ -172,7 +172,7 @@ func (s *Service) forgetMetrics(sh *shard) {
 	s.deps.Metrics.RetriesOverdue.Record(ctx, 0, sh.label)
 	s.deps.Metrics.RetriesDue.Record(ctx, 0, sh.label)
 	s.deps.Metrics.RebuildRemaining.Record(ctx, 0, sh.label)
-	for _, what := range []string{askApply, askClaim, askAck} {
+	for _, what := range []string{askApply, askClaim, askAck, askAhead} {
 		s.redis.report(ctx, sh.asker(what), nil)
 	}
 }
@@ -181,6 +181,7 @@ const (
 	askApply = "apply"
 	askClaim = "claim"
 	askAck   = "ack"
+	askAhead = "look ahead"
 	askFind  = "find"
 	askFetch = "fetch"
 	askWatch = "watch"

@@ -56,29 +56,31 @@ func (s *Service) fireDue(ctx context.Context, sh *shard) time.Duration {
 	n, now := 0, time.Now()
 	budget, rate := s.path.bounds(now)
 	if position.open() {
-		n = sh.pace.wants(budget, rate, now)
+		n = min(claimMost, sh.pace.room(budget))
 		if s.slots.Acquire(ctx, int64(n)) != nil {
 			return idle
 		}
 	}
 	claim, err := s.claim(ctx, sh, n, position)
-	entries, later := sh.pace.admit(claim, sh.hold(claim.Entries), budget, rate)
+	entries := sh.hold(claim.Entries)
 	s.slots.Release(int64(n - len(entries)))
 	if err != nil {
 		return afterError
 	}
+	sh.pace.admit(entries, claim.Due, now)
 	sh.waiting.Store(claim.Waiting)
 	s.deps.Metrics.RetriesWaiting.Record(ctx, claim.Waiting, sh.label)
 	s.deps.Metrics.RetriesDue.Record(ctx, claim.Due, sh.label)
-	s.deps.Metrics.RetriesOverdue.Record(ctx, max(claim.Overdue(), sh.pace.overdue(claim.Now)).Seconds(), sh.label)
+	s.deps.Metrics.RetriesOverdue.Record(ctx, claim.Overdue().Seconds(), sh.label)
 	s.launch(sh, claim.Token, entries)
 	switch {
-	case len(later) > 0:
-		s.putOff(ctx, sh, claim.Token, later)
-		return breather
 	case n == 0 && position.open(): // until something is finished
 		s.path.crowded.Store(true)
-		return idle
+		if sh.sleepsUntil(claim.Now); claim.Due == 0 {
+			return idle
+		}
+		s.lookAhead(ctx, sh, claim, rate, now)
+		return lookAheadEvery
 	case len(claim.Entries) == n && n > 0:
 		return 0
 	}
@@ -91,16 +93,22 @@ func (s *Service) fireDue(ctx context.Context, sh *shard) time.Duration {
 	return wait
 }
 
-// putOff gives claimed retries back. Those that it cannot give back are due when their lease ends.
-func (s *Service) putOff(ctx context.Context, sh *shard, token int64, later []retryqueue.Later) {
-	for _, l := range later {
-		sh.release(l.Trip)
-	}
-	s.path.crowded.Store(true)
-	s.deps.Metrics.RetriesPutOff.Add(ctx, int64(len(later)))
-	asking, cancel := context.WithTimeout(ctx, redisTimeout)
+// lookAhead brings forward what lanes are owed that are due behind others.
+func (s *Service) lookAhead(ctx context.Context, sh *shard, claim retryqueue.Claim, rate float64, now time.Time) {
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
-	s.redis.report(ctx, sh.asker(askAck), s.deps.Index.PutOff(asking, sh.partition, token, later))
+	var moves []retryqueue.Move
+	var err error
+	for _, w := range sh.pace.lookAhead(claim.Due, now) {
+		list, failed := s.deps.Index.List(ctx, sh.partition, w.from, w.count)
+		err = errors.Join(err, failed)
+		for _, owed := range sh.pace.owed(list, rate, now) {
+			moves = append(moves, retryqueue.Move{Trip: owed.Trip, From: owed.Due, To: claim.Next.Add(-time.Millisecond)})
+		}
+	}
+	moved, failed := s.deps.Index.Move(ctx, sh.partition, moves...)
+	s.redis.report(ctx, sh.asker(askAhead), errors.Join(err, failed))
+	s.deps.Metrics.RetriesForward.Add(ctx, int64(moved))
 }
 
 func (s *Service) claim(ctx context.Context, sh *shard, n int, at position) (retryqueue.Claim, error) {

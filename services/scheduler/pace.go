@@ -9,27 +9,27 @@ import (
 )
 
 // pace bounds what one shard has fired that the delivery workers have not finished, so that a storm of due retries waits here
-// and not in front of new events, and it shares that bound among subscriptions. Subscriptions are told apart by lanes.
+// and not in front of new events. Subscriptions are told apart by lanes.
 //
-// A lane may have as much unfinished as there is room left: alone it takes half of the bound, with n-1 others an equal
-// share of n in n+1, and one that comes newly always finds room. What a lane has too much is put off, by about the time the
-// lane needs to get there, so that others behind it in the order of due times are reached. While more is due than there is room for, some
-// of it is looked at ahead of its turn, for the same reason: behind many lanes that have no more than their share there may be another.
+// What is due goes in its order, until nothing more fits. Then it is looked through for lanes that had no turn of late, because others have
+// so much before them: such a lane is owed what an equal share would have given it meanwhile, and that is brought forward.
 type pace struct {
 	mu    sync.Mutex
 	total int // fired or about to be, and unfinished
 	lanes map[uint16]*lane
 	fired map[int32][]firing // by partition of the deliveries topic
-	// stopped is set while nothing fits, until something is finished; crowded while more is due than has been claimed.
-	stopped, crowded bool
-	lookedAhead      time.Time
-	// behind is since when retries have been put off; putOff when the last one was.
-	behind, putOff time.Time
+	// stopped is set while nothing fits, until something is finished.
+	stopped bool
+	// crowded is since when more has been due than was claimed; zero while it is not.
+	crowded time.Time
+	// rank is where among what is due to look on, and looked when that was done last.
+	rank   int64
+	looked time.Time
 }
 
 type lane struct {
 	unfinished int
-	next       time.Time // when the next retry that is put off is due
+	served     time.Time // when it last had a turn
 }
 
 type firing struct {
@@ -39,71 +39,100 @@ type firing struct {
 }
 
 const (
-	soonest = 250 * time.Millisecond
-	latest  = 30 * time.Second
-	// breather is how long a shard waits after it has put something off before it looks further.
-	breather = 100 * time.Millisecond
+	// What is due is looked through in steps, so many retries each time, and the newest of it every time.
+	lookAheadEvery = 100 * time.Millisecond
+	lookAheadAt    = 250
+	newest         = 50
+	// A lane without a turn for so long counts as one that has nothing due.
+	silent = 30 * time.Second
 	// A firing that is not seen to finish for so long is taken off the books: its topic may have been made anew.
 	forgotten = 15 * time.Minute
 )
 
 func newPace() *pace { return &pace{lanes: map[uint16]*lane{}, fired: map[int32][]firing{}} }
 
-// wants is how many retries are to be claimed: as many as there is room for, and now and then some ahead of their turn, four times as many as are
-// finished meanwhile.
-func (p *pace) wants(budget int, rate float64, now time.Time) int {
+// room is how many retries may be claimed.
+func (p *pace) room(budget int) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	n := max(0, budget-p.total)
-	p.stopped = n == 0
-	if p.crowded && now.Sub(p.lookedAhead) >= breather {
-		p.lookedAhead = now
-		n += int(4 * rate * breather.Seconds())
-	}
-	return min(n, claimMost)
+	room := max(0, budget-p.total)
+	p.stopped = room == 0
+	return room
 }
 
-// admit divides claimed retries into those to fire and those to put off. Every retry that it admits must be given to [pace.book]
-// or [pace.drop].
-func (p *pace) admit(claim retryqueue.Claim, entries []retryqueue.Entry, budget int, rate float64) (admitted []retryqueue.Entry, later []retryqueue.Later) {
+// admit takes claimed retries on the books. Each of them must be given to [pace.book] or [pace.drop]. due is how many more are due.
+func (p *pace) admit(entries []retryqueue.Entry, due int64, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	switch {
+	case due == 0:
+		p.crowded, p.rank = time.Time{}, 0
+	case p.crowded.IsZero():
+		p.crowded = now
+	}
 	for _, e := range entries {
-		ln := p.lanes[e.Lane]
-		if ln == nil {
-			ln = &lane{}
-			p.lanes[e.Lane] = ln
-		}
-		if e.Trip.IsCommand() || ln.unfinished < budget-p.total {
-			ln.unfinished++
-			p.total++
-			admitted = append(admitted, e)
+		ln := p.lane(e.Lane, now)
+		ln.unfinished++
+		ln.served = now
+		p.total++
+	}
+	p.rank = max(0, p.rank-int64(len(entries)))
+}
+
+func (p *pace) lane(number uint16, served time.Time) *lane {
+	ln := p.lanes[number]
+	if ln == nil {
+		ln = &lane{served: served}
+		p.lanes[number] = ln
+	}
+	return ln
+}
+
+// window is a range of ranks in the order of due times.
+type window struct{ from, count int64 }
+
+// lookAhead is what to look at of so many that are due and do not fit: nothing, if that was done just now.
+func (p *pace) lookAhead(due int64, now time.Time) []window {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if now.Sub(p.looked) < lookAheadEvery {
+		return nil
+	}
+	p.looked = now
+	if p.rank >= due {
+		p.rank = 0
+	}
+	w := []window{{p.rank, min(lookAheadAt, due-p.rank)}}
+	if p.rank += lookAheadAt; p.rank < due {
+		w = append(w, window{max(p.rank, due-newest), min(newest, due-p.rank)})
+	}
+	return w
+}
+
+// owed are those of due retries whose lanes are owed a turn, of paths that finish so many retries of this shard a second. Commands
+// cost the path nothing.
+func (p *pace) owed(list []retryqueue.Waiting, rate float64, now time.Time) []retryqueue.Waiting {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	taken := map[*lane]float64{}
+	var owed []retryqueue.Waiting
+	for _, w := range list {
+		if w.Trip.IsCommand() {
+			owed = append(owed, w)
 			continue
 		}
-		share := max(float64(ln.unfinished)/float64(max(p.total, 1)), 1/float64(len(p.lanes)))
-		later = append(later, retryqueue.Later{Trip: e.Trip, Due: ln.putOff(claim.Now, rate*share)})
-	}
-	p.crowded = claim.Due > 0
-	if len(later) > 0 {
-		p.putOff = claim.Now
-		if p.behind.IsZero() {
-			p.behind = claim.Now
+		ln := p.lane(w.Lane, p.crowded)
+		without := now.Sub(ln.served)
+		share := rate * without.Seconds() / float64(len(p.lanes))
+		if ln.unfinished == 0 && without >= ahead && taken[ln]+1 <= share {
+			taken[ln]++
+			owed = append(owed, w)
 		}
 	}
-	return admitted, later
-}
-
-// putOff is when a retry for which the lane has no room is due instead. Twice as many are asked to come as the lane's rate
-// has place for: a path that has become faster is found out.
-func (ln *lane) putOff(now time.Time, rate float64) time.Time {
-	if first := now.Add(soonest); ln.next.Before(first) {
-		ln.next = first
+	for ln := range taken {
+		ln.served = now
 	}
-	gap := time.Duration(float64(time.Second) / max(2*rate, 1))
-	if ln.next = ln.next.Add(gap); ln.next.After(now.Add(latest)) {
-		ln.next = now.Add(latest)
-	}
-	return ln.next
+	return owed
 }
 
 // book notes where the delivery of an admitted retry is.
@@ -150,20 +179,9 @@ func (p *pace) settle(points map[int32]offset.Standing, stay time.Duration, now 
 		}
 	}
 	for number, ln := range p.lanes {
-		if ln.unfinished == 0 && ln.next.Before(now.Add(-latest)) {
+		if ln.unfinished == 0 && now.Sub(ln.served) > silent {
 			delete(p.lanes, number)
 		}
 	}
 	return p.total > 0, p.stopped && p.total < before
-}
-
-// overdue is how long retries have been put off for, at a moment of Redis's clock; 0 where none are.
-func (p *pace) overdue(now time.Time) time.Duration {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.behind.IsZero() || now.Sub(p.putOff) > latest {
-		p.behind = time.Time{}
-		return 0
-	}
-	return now.Sub(p.behind)
 }

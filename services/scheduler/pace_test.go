@@ -1,8 +1,9 @@
 package scheduler
 
 import (
-	"container/heap"
 	"context"
+	"slices"
+	"sort"
 	"testing"
 	"time"
 
@@ -17,12 +18,11 @@ import (
 // second. One shard fires into it what is due, and new events come besides.
 type road struct {
 	now      time.Time
-	capacity int // a second
-	events   int // new ones a second
-	due      waiting
+	capacity int                  // a second
+	events   int                  // new ones a second
+	due      []retryqueue.Waiting // in the order of due times
 	path     *path
 	pace     *pace
-	resume   time.Time
 
 	queue     []passing
 	done      int // of queue
@@ -37,27 +37,6 @@ type passing struct {
 	since time.Time
 }
 
-type dueTrip struct {
-	at   time.Time
-	nth  int
-	lane uint16
-}
-
-// waiting is a timer index, as a heap.
-type waiting []dueTrip
-
-func (w waiting) Len() int { return len(w) }
-func (w waiting) Less(i, j int) bool {
-	return w[i].at.Before(w[j].at) || (w[i].at.Equal(w[j].at) && w[i].nth < w[j].nth)
-}
-func (w waiting) Swap(i, j int) { w[i], w[j] = w[j], w[i] }
-func (w *waiting) Push(x any)   { *w = append(*w, x.(dueTrip)) }
-func (w *waiting) Pop() any {
-	last := (*w)[len(*w)-1]
-	*w = (*w)[:len(*w)-1]
-	return last
-}
-
 func newRoad(capacity, events int) *road {
 	r := &road{
 		now: time.UnixMilli(1_763_772_000_000), capacity: capacity, events: events, path: newPath(), pace: newPace(),
@@ -67,11 +46,22 @@ func newRoad(capacity, events int) *road {
 	return r
 }
 
-func (r *road) add(n int, lane uint16) {
-	for range n {
-		r.due = append(r.due, dueTrip{at: r.now, nth: len(r.due), lane: lane})
+// add lets n retries be due at a moment, of one lane or of so many from it on, in turn.
+func (r *road) add(n int, at time.Time, first, lanes uint16) {
+	for i := range n {
+		trip := webhook.Trip{Number: uint32(len(r.due))}
+		r.due = append(r.due, retryqueue.Waiting{Trip: trip, Due: at, Lane: first + uint16(i)%lanes})
 	}
-	heap.Init(&r.due)
+}
+
+// left is how many retries of a lane have not been fired.
+func (r *road) left(lane uint16) (n int) {
+	for _, w := range r.due {
+		if w.Lane == lane {
+			n++
+		}
+	}
+	return n
 }
 
 const (
@@ -109,42 +99,37 @@ func (r *road) deliver() {
 }
 
 func (r *road) fire() {
-	for !r.now.Before(r.resume) {
-		budget, rate := r.path.bounds(r.now)
-		n := r.pace.wants(budget, rate, r.now)
-		byTrip := map[webhook.Trip]dueTrip{}
-		var entries []retryqueue.Entry
-		for len(entries) < n && len(r.due) > 0 && !r.due[0].at.After(r.now) {
-			d := heap.Pop(&r.due).(dueTrip)
-			e := retryqueue.Entry{Trip: webhook.Trip{Number: uint32(d.nth)}, Lane: d.lane}
-			byTrip[e.Trip] = d
-			entries = append(entries, e)
-		}
-		if n == 0 {
-			r.path.crowded.Store(true)
-		}
-		if len(entries) == 0 {
-			return
-		}
-		claim := retryqueue.Claim{Now: r.now}
-		if len(r.due) > 0 && !r.due[0].at.After(r.now) {
-			claim.Due = 1
-		}
-		admitted, later := r.pace.admit(claim, entries, budget, rate)
-		for _, e := range admitted {
-			r.pace.book(e, 0, int64(len(r.queue)), r.now)
-			r.queue = append(r.queue, passing{kind: "retry", lane: e.Lane, since: r.now})
-		}
-		for _, l := range later {
-			d := byTrip[l.Trip]
-			d.at = l.Due
-			heap.Push(&r.due, d)
-		}
-		if len(later) > 0 {
-			r.path.crowded.Store(true)
-			r.resume = r.now.Add(breather)
-		}
+	budget, rate := r.path.bounds(r.now)
+	due := r.dueNow()
+	n := min(due, r.pace.room(budget))
+	entries := make([]retryqueue.Entry, n)
+	for i, w := range r.due[:n] {
+		entries[i] = retryqueue.Entry{Trip: w.Trip, Lane: w.Lane}
 	}
+	r.due = r.due[n:]
+	r.pace.admit(entries, int64(due-n), r.now)
+	for _, e := range entries {
+		r.pace.book(e, 0, int64(len(r.queue)), r.now)
+		r.queue = append(r.queue, passing{kind: "retry", lane: e.Lane, since: r.now})
+	}
+	if due == n {
+		return
+	}
+	r.path.crowded.Store(true)
+	var forward []retryqueue.Waiting
+	for _, w := range r.pace.lookAhead(int64(due-n), r.now) {
+		forward = append(forward, r.pace.owed(r.due[w.from:w.from+w.count], rate, r.now)...)
+	}
+	if len(forward) == 0 {
+		return
+	}
+	r.due = slices.DeleteFunc(r.due, func(w retryqueue.Waiting) bool { return slices.Contains(forward, w) })
+	r.due = append(forward, r.due...)
+}
+
+// dueNow is how many are due.
+func (r *road) dueNow() int {
+	return sort.Search(len(r.due), func(i int) bool { return r.due[i].Due.After(r.now) })
 }
 
 func TestAStormLeavesNewEventsAtLeastHalfOfThePath(t *testing.T) {
@@ -153,7 +138,7 @@ func TestAStormLeavesNewEventsAtLeastHalfOfThePath(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRoad(test.capacity, test.events)
-			r.add(40*test.capacity, 1)
+			r.add(40*test.capacity, r.now, 1, 1)
 			r.run(20 * time.Second)
 			began := r.finished["event"]
 			r.slowest = 0
@@ -175,9 +160,7 @@ func TestAStormDrainsAsFastAsThePathTakesIt(t *testing.T) {
 	}{"one endpoint": {4000, 1}, "many endpoints": {4000, 200}, "a slow path": {400, 3}} {
 		t.Run(name, func(t *testing.T) {
 			r := newRoad(test.capacity, 0)
-			for lane := range test.lanes {
-				r.add(60*test.capacity/int(test.lanes), lane)
-			}
+			r.add(60*test.capacity, r.now, 1, test.lanes)
 			r.run(time.Minute)
 			if got, want := r.finished["retry"], 60*test.capacity*85/100; got < want {
 				t.Errorf("%d retries finished in a minute, want %d", got, want)
@@ -186,49 +169,40 @@ func TestAStormDrainsAsFastAsThePathTakesIt(t *testing.T) {
 	}
 }
 
-func TestAnEndpointIsNotHeldUpByTheStormOfAnother(t *testing.T) {
-	r := newRoad(2000, 0)
-	r.add(100_000, 1)
-	r.add(200, 2)
-	r.run(20 * time.Second)
-	if at, ok := r.lastRetry[2]; !ok || r.finished["retry"] < 20*2000*8/10 {
-		t.Errorf("the storm of one endpoint kept another from firing: last %v, %d finished", at, r.finished["retry"])
-	}
-	for _, d := range r.due {
-		if d.lane == 2 {
-			t.Fatal("retries of the small endpoint still wait")
-		}
-	}
-}
-
-// None of the hundred has more than its share, so that nothing of theirs is put off for its own sake.
-func TestAnEndpointIsNotHeldUpByTheStormOfAHundredOthers(t *testing.T) {
-	r := newRoad(500, 0)
-	for n := range 25_000 {
-		r.due = append(r.due, dueTrip{at: r.now, nth: n, lane: uint16(n % 100)})
-	}
-	for n := range 50 {
-		r.due = append(r.due, dueTrip{at: r.now.Add(time.Second), nth: 25_000 + n, lane: 100})
-	}
-	heap.Init(&r.due)
-	r.run(25 * time.Second) // half of the storm's time
-	if r.finished["retry"] < 25*500*85/100 {
-		t.Errorf("%d finished", r.finished["retry"])
-	}
-	waiting := 0
-	for _, d := range r.due {
-		if d.lane == 100 {
-			waiting++
-		}
-	}
-	if at := r.lastRetry[100]; at.IsZero() || waiting > 0 {
-		t.Errorf("%d retries of the small endpoint still wait, the last came at %v", waiting, at)
+func TestAnEndpointIsNotHeldUpByTheStormOfOthers(t *testing.T) {
+	const storm, few = 20_000, 20 // the storm takes 40 s
+	for name, test := range map[string]struct {
+		lanes  uint16
+		after  time.Duration // that the few are due
+		within time.Duration
+		left   int // that may be, because an equal share is no more
+	}{
+		"of one":                            {1, 0, 15 * time.Second, 0},
+		"of one, and new ones fall due":     {1, 5 * time.Second, 12 * time.Second, 0},
+		"of a hundred":                      {100, time.Second, 15 * time.Second, 0},
+		"of so many that a turn takes long": {2000, time.Second, 35 * time.Second, few - 34*500/2001},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRoad(500, 0)
+			r.add(storm, r.now, 1, test.lanes)
+			r.add(few, r.now.Add(test.after), 0, 1)
+			began := r.now
+			for r.left(0) > 0 && r.now.Sub(began) < test.within {
+				r.run(time.Second)
+			}
+			if left := r.left(0); left > test.left {
+				t.Errorf("%d still wait after %v", left, test.within)
+			}
+			if passed := int(r.now.Sub(began).Seconds()) - 2; r.finished["retry"] < passed*500*9/10 {
+				t.Errorf("%d finished in %v", r.finished["retry"], r.now.Sub(began))
+			}
+		})
 	}
 }
 
 func TestWorkersThatStandStillAreNotFiredAtWithoutEnd(t *testing.T) {
 	r := newRoad(0, 0)
-	r.add(100_000, 1)
+	r.add(100_000, r.now, 1, 1)
 	r.run(time.Minute)
 	if len(r.queue) > firstRate*int(ahead.Seconds()) {
 		t.Errorf("%d fired to nobody", len(r.queue))
@@ -243,7 +217,7 @@ func TestWorkersThatStandStillAreNotFiredAtWithoutEnd(t *testing.T) {
 func TestWhatIsFiredToATopicThatWasMadeAnewIsForgotten(t *testing.T) {
 	p, now := newPace(), time.UnixMilli(0)
 	entries := []retryqueue.Entry{{Lane: 1}, {Lane: 1}}
-	p.admit(retryqueue.Claim{}, entries, 10, 1)
+	p.admit(entries, 0, now)
 	p.book(entries[0], 0, 1000, now)
 	p.drop(entries[1])
 	for _, test := range []struct {
@@ -259,7 +233,7 @@ func TestWhatIsFiredToATopicThatWasMadeAnewIsForgotten(t *testing.T) {
 func TestWhatIsFinishedStaysOnTheBooksForAsLongAsItIsAskedTo(t *testing.T) {
 	p, now := newPace(), time.UnixMilli(0)
 	entry := retryqueue.Entry{Lane: 1}
-	p.admit(retryqueue.Claim{}, []retryqueue.Entry{entry}, 1, 1)
+	p.admit([]retryqueue.Entry{entry}, 0, now)
 	p.book(entry, 0, 4, now)
 	for _, test := range []struct {
 		after time.Duration
@@ -339,6 +313,12 @@ func TestAStormWaitsForTheWorkers(t *testing.T) {
 			trips = append(trips, tripsTo(n*500, n*500+500)...)
 			r.retry(30*time.Second, trips[n*500:]...)
 		}
+		behind := tripsTo(20_000, 20_010)
+		for _, trip := range behind {
+			retry := retryOf(trip, 31*time.Second)
+			retry.Delivery.SubscriptionID = "another"
+			r.must(r.client.ProduceSync(context.Background(), r.record(retry)).FirstErr())
+		}
 		r.after(2 * time.Minute)
 		r.mu.Lock()
 		fired := len(r.fired)
@@ -346,10 +326,16 @@ func TestAStormWaitsForTheWorkers(t *testing.T) {
 		if fired < 2 || fired > firstRate*int(ahead.Seconds()) {
 			t.Errorf("%d fired while nobody took them", fired)
 		}
-		for range 60 {
+		for n := range 60 {
 			commit()
 			r.after(time.Second)
+			if n == 5 {
+				r.want(1, 1, behind...)
+				if left := len(trips) - r.tombstones(); left < len(trips)/4 {
+					t.Errorf("%d of the storm were left when the others had their turn", left)
+				}
+			}
 		}
-		r.want(1, 1, trips...)
+		r.want(1, 1, append(trips, behind...)...)
 	})
 }

@@ -16,7 +16,7 @@ import (
 type path struct {
 	// begun is sent to, without waiting, when something has been fired.
 	begun chan struct{}
-	// crowded is set when something was put off; putBack counts deliveries that the workers deferred because their
+	// crowded is set when something found no room; putBack counts deliveries that the workers deferred because their
 	// endpoints take no more. Both are since the last look.
 	crowded atomic.Bool
 	putBack atomic.Int64
@@ -84,7 +84,7 @@ func (p *path) bounds(now time.Time) (budget int, rate float64) {
 	if rate = p.rate; now.Sub(p.looked) > stale {
 		rate = firstRate
 	}
-	// The floor holds for the rate as well: what is put off at a rate of nothing comes back one by one, and is never seen to be more.
+	// The floor holds for the rate as well: nobody is owed anything of a path that finishes nothing.
 	rate = max(rate, least/ahead.Seconds()) / float64(p.partitions)
 	return int(rate * ahead.Seconds()), rate
 }

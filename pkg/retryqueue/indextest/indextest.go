@@ -50,7 +50,7 @@ func Run(t *testing.T, open func(t *testing.T) Fixture) {
 		"RepeatingAnAppliedBatchFindsTheIndexMoved": repeated,
 		"AClaimOfNothingOnlyLooks":                  claimNothing,
 		"PartitionsDoNotSeeEachOther":               partitions,
-		"OnlyWhatIsUnderItsLeaseIsPutOff":           putOff,
+		"OnlyWhatIsDueWhenItIsThoughtToBeIsMoved":   move,
 		"TheWaitingTripsOfAGenerationAreFound":      find,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
@@ -221,22 +221,27 @@ func ack(t *testing.T, f Fixture) {
 	}
 }
 
-func putOff(t *testing.T, f Fixture) {
-	now := f.now(t)
+func move(t *testing.T, f Fixture) {
+	now := f.now(t).Truncate(time.Millisecond)
 	f.apply(t, retryqueue.None, 2, add(1, now.Add(-time.Second), 0), add(2, now.Add(-time.Second), 1), add(3, now.Add(long), 2))
 	claim := f.claim(t, 10, 2*long)
 	if removed, err := f.Index.Ack(t.Context(), partition, claim.Token, []webhook.Trip{Trip(2)}); err != nil || removed != 1 {
 		t.Fatalf("removed %d, %v", removed, err)
 	}
-	list := []retryqueue.Later{{Trip: Trip(1), Due: claim.Now.Add(-hold)}, {Trip: Trip(2), Due: claim.Now}, {Trip: Trip(3), Due: claim.Now}}
-	for _, token := range []int64{claim.Token + 1, claim.Token} {
-		if err := f.Index.PutOff(t.Context(), partition, token, list); err != nil {
-			t.Fatal(err)
+	due := claim.Now.Add(-hold)
+	for want, from := range [][]time.Time{{time.UnixMilli(claim.Token + 1)}, {time.UnixMilli(claim.Token), now.Add(long)}} {
+		var moves []retryqueue.Move
+		for i, at := range append(from, now) {
+			moves = append(moves, retryqueue.Move{Trip: Trip(2*i + 1), From: at, To: due}, retryqueue.Move{Trip: Trip(2), From: at, To: due})
 		}
-		again := f.claim(t, 10, long)
-		if want := map[bool]int{true: 1, false: 0}[token == claim.Token]; len(again.Entries) != want || again.Waiting != 2 {
-			t.Fatalf("%d claimed of %d, want %d of 2", len(again.Entries), again.Waiting, want)
+		want *= len(from)
+		moved, err := f.Index.Move(t.Context(), partition, moves...)
+		if again := f.claim(t, 10, 3*long); err != nil || moved != want || len(again.Entries) != want || again.Waiting != 2 {
+			t.Fatalf("%d moved, %d claimed of %d, want %d of 2: %v", moved, len(again.Entries), again.Waiting, want, err)
 		}
+	}
+	if moved, err := f.Index.Move(t.Context(), partition); err != nil || moved != 0 {
+		t.Fatalf("%d of none moved, %v", moved, err)
 	}
 }
 
@@ -428,7 +433,7 @@ func random(t *testing.T, f Fixture) {
 		}
 		h := &history{fixture: f, model: NewModel()}
 		r.Repeat(map[string]func(*rapid.T){
-			"apply": h.apply, "claim": h.claim, "ack": h.ack, "put off": h.putOff, "": h.same,
+			"apply": h.apply, "claim": h.claim, "ack": h.ack, "move": h.move, "": h.same,
 		})
 	})
 }
@@ -493,19 +498,20 @@ func (h *history) ack(r *rapid.T) {
 	}
 }
 
-func (h *history) putOff(r *rapid.T) {
+func (h *history) move(r *rapid.T) {
 	if len(h.claims) == 0 {
 		r.Skip("nothing claimed")
 	}
 	claim := rapid.SampledFrom(h.claims).Draw(r, "claim")
-	list := []retryqueue.Later{{Trip: Trip(rapid.IntRange(0, 9).Draw(r, "another")), Due: time.UnixMilli(4000)}}
+	from := time.UnixMilli(claim.Token)
+	moves := []retryqueue.Move{{Trip: Trip(rapid.IntRange(0, 9).Draw(r, "another")), From: from, To: time.UnixMilli(4000)}}
 	for _, e := range claim.Entries {
-		list = append(list, retryqueue.Later{Trip: e.Trip, Due: time.UnixMilli(rapid.SampledFrom([]int64{500, 2500, 1 << 45}).Draw(r, "later"))})
+		moves = append(moves, retryqueue.Move{Trip: e.Trip, From: from, To: time.UnixMilli(rapid.SampledFrom([]int64{500, 2500, 1 << 45}).Draw(r, "to"))})
 	}
-	if err := h.fixture.Index.PutOff(context.Background(), partition, claim.Token, list); err != nil {
-		r.Fatal(err)
+	moved, err := h.fixture.Index.Move(context.Background(), partition, moves...)
+	if want := h.model.Move(moves...); err != nil || moved != want {
+		r.Fatalf("moved %d, %v; want %d", moved, err, want)
 	}
-	h.model.PutOff(claim.Token, list)
 }
 
 func (h *history) same(r *rapid.T) {

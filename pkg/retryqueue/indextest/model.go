@@ -86,14 +86,16 @@ func (m *Model) Ack(token int64, trips []webhook.Trip) int {
 	return removed
 }
 
-// PutOff is [retryqueue.Index.PutOff].
-func (m *Model) PutOff(token int64, list []retryqueue.Later) {
-	for _, l := range list {
-		if place, waits := m.Waiting[l.Trip]; waits && place.Score == token {
-			place.Score = l.Due.UnixMilli()
-			m.Waiting[l.Trip] = place
+// Move is [retryqueue.Index.Move].
+func (m *Model) Move(moves ...retryqueue.Move) (moved int) {
+	for _, v := range moves {
+		if place, waits := m.Waiting[v.Trip]; waits && place.Score == v.From.UnixMilli() {
+			place.Score = v.To.UnixMilli()
+			m.Waiting[v.Trip] = place
+			moved++
 		}
 	}
+	return moved
 }
 
 // Clone is a copy, as a snapshot on disk or a replica would be.
