@@ -17,8 +17,9 @@ type lane struct {
 	queue        fifo[*item]
 	urgent       fifo[*item] // second tries of attempts that have begun
 	running      int
-	queued       bool // in the ring of its class
-	class        class
+	queued       bool  // in the ring of its class
+	class        class // of that ring
+	holding      class // that its slots are counted under
 
 	share     share
 	perSecond float64

@@ -95,6 +95,64 @@ func TestAnEndpointThatHangsHoldsFewRecordsAndTheRestIsPutBack(t *testing.T) {
 	}
 }
 
+// Endpoints that answer may have more to do than there are slots, for hours.
+func TestAnEndpointThatIsNewOrSlowHasItsTurnWhileOthersTakeEverySlot(t *testing.T) {
+	b := newBench(64, 8)
+	b.offerTo("slow")
+	b.now = b.now.Add(5 * time.Second)
+	b.finish("slow", answered, 0)
+	var busy []string
+	for n := range 20 {
+		busy = append(busy, fmt.Sprint("busy-", n))
+		b.open(busy[n])
+	}
+	turns := map[string]bool{}
+	for round := range 40 {
+		for _, subscription := range busy {
+			for range 8 {
+				b.offerTo(subscription)
+			}
+		}
+		if round == 5 {
+			if b.running != b.max {
+				t.Fatalf("%d slots of %d are taken", b.running, b.max)
+			}
+			b.offerTo("new")
+			b.offerTo("slow")
+		}
+		b.now = b.now.Add(time.Millisecond)
+		b.finish(busy[round%len(busy)], answered, 0)
+		for _, subscription := range []string{"new", "slow"} {
+			turns[subscription] = turns[subscription] || b.under(subscription) > 0
+		}
+	}
+	if !turns["new"] || !turns["slow"] {
+		t.Errorf("had a turn: %v", turns)
+	}
+}
+
+// Whoever is new may hang. Those before it have turned out to be slow meanwhile, and hold what they have.
+func TestWavesOfEndpointsThatHangLeaveSlotsToOneThatAnswers(t *testing.T) {
+	b := newBench(64, 8)
+	b.open("quick")
+	for n := range 400 {
+		b.offerTo(fmt.Sprint("hangs-", n))
+		if n%10 == 9 {
+			b.now = b.now.Add(2 * slowHold)
+			b.sweep(b.now)
+		}
+	}
+	if b.running > b.room(fresh) {
+		t.Errorf("%d slots of %d hang", b.running, b.max)
+	}
+	for range 8 {
+		b.offerTo("quick")
+	}
+	if got := b.under("quick"); got != 8 {
+		t.Errorf("the endpoint that answers has %d slots", got)
+	}
+}
+
 // Two hundred such endpoints would otherwise fill the windows of a worker in the moment in which their first attempts end.
 func TestAnAnswerAfterTenSecondsDoesNotMakeAnEndpointQuick(t *testing.T) {
 	b := newBench(100, 4)
@@ -277,8 +335,8 @@ func TestLanesLoseNothingAndKeepTheirBounds(t *testing.T) {
 					finished++
 				}
 			}
-			if len(b.begun) != b.running || len(b.begun) > b.max {
-				t.Fatalf("%d begun, %d counted, bound %d", len(b.begun), b.running, b.max)
+			if len(b.begun) != b.running || len(b.begun) > b.max || b.held[quick]+b.held[fresh]+b.held[slow] != b.running || min(b.held[quick], b.held[fresh], b.held[slow]) < 0 {
+				t.Fatalf("%d begun, %d counted, %v by class, bound %d", len(b.begun), b.running, b.held, b.max)
 			}
 			for _, ln := range b.byID {
 				if ln.running > b.perLane {

@@ -10,7 +10,7 @@ import (
 // lanes decides which delivery begins its attempt next, and which is put back instead. Every subscription has a lane; all
 // share the process's slots, in turns by tenant and lane. The last quarter of the slots is closed to lanes that hold
 // theirs for long, and half of that also to lanes nothing is known of, so that however many endpoints hang or are new, one
-// that answers still gets slots.
+// that answers still gets slots. Where those that answer take all there are, the others still have a few.
 type lanes struct {
 	begin func(*item)
 
@@ -19,6 +19,7 @@ type lanes struct {
 	rings   [classes]*ring
 	turn    class
 	running int
+	held    [classes]int // of these, by the class of their lanes
 	max     int
 	perLane int
 	part    float64 // of the topic's partitions, owned by this worker
@@ -48,6 +49,22 @@ func newLanes(cfg Config, begin func(*item)) *lanes {
 // room is how many slots may be taken when a lane of a class begins something.
 func (l *lanes) room(c class) int {
 	return l.max - [classes]int{quick: 0, fresh: l.max / 8, slow: l.max / 4}[c]
+}
+
+// may reports whether a lane of a class may have a slot.
+func (l *lanes) may(c class) bool {
+	if l.running < l.room(c) {
+		return true
+	}
+	return l.running < l.max && l.held[c] < max(1, l.max/16) && l.held[fresh]+l.held[slow] < l.room(fresh)
+}
+
+// classify notes what class a lane has become.
+func (l *lanes) classify(ln *lane, now time.Time) class {
+	l.held[ln.holding] -= ln.running
+	ln.holding = ln.classify(now)
+	l.held[ln.holding] += ln.running
+	return ln.holding
 }
 
 // offer queues an item, or says why and for how long to put it back where its endpoint would not come to it soon. sub is
@@ -91,6 +108,7 @@ func (l *lanes) release(ln *lane, begun, now time.Time, says verdict, hold time.
 	defer l.mu.Unlock()
 	busy := ln.running >= ln.share.bound()
 	l.running--
+	l.held[ln.holding]--
 	ln.running--
 	ln.progressed = now
 	ln.ended++
@@ -182,6 +200,7 @@ func (l *lanes) close() {
 
 // wake puts a lane in line for a slot where it has something to begin, now or when its rate permits.
 func (l *lanes) wake(ln *lane, now time.Time) {
+	class := l.classify(ln, now)
 	if ln.queued || ln.waiting() == 0 || !ln.free(now) {
 		return
 	}
@@ -194,7 +213,7 @@ func (l *lanes) wake(ln *lane, now time.Time) {
 			return
 		}
 	}
-	ln.queued, ln.class = true, ln.classify(now)
+	ln.queued, ln.class = true, class
 	l.rings[ln.class].push(ln)
 }
 
@@ -217,7 +236,7 @@ func (l *lanes) dispatch(now time.Time) {
 	for ln := l.pick(); ln != nil; ln = l.pick() {
 		ln.queued = false
 		// Much may have changed since the lane was put in line.
-		if ln.class == ln.classify(now) && ln.free(now) {
+		if ln.class == l.classify(ln, now) && ln.free(now) {
 			l.beginNext(ln, now)
 		}
 		l.wake(ln, now)
@@ -228,7 +247,7 @@ func (l *lanes) dispatch(now time.Time) {
 func (l *lanes) pick() *lane {
 	for range classes {
 		l.turn = (l.turn + 1) % classes
-		if l.running < l.room(l.turn) {
+		if l.may(l.turn) {
 			if ln := l.rings[l.turn].pop(); ln != nil {
 				return ln
 			}
@@ -251,6 +270,7 @@ func (l *lanes) beginNext(ln *lane, now time.Time) {
 		ln.progressed = now
 	}
 	l.running++
+	l.held[ln.holding]++
 	ln.running++
 	ln.rate.take(now)
 	if l.direct && l.follower == nil {
