@@ -72,7 +72,7 @@ func (g *Guard) dialFirst(ctx context.Context, network string, addrs []netip.Add
 }
 
 // dialTLS connects and shakes hands, so that both are timed where a connection is made, and not on every request.
-func (g *Guard) dialTLS(ctx context.Context, network, address string, cfg *tls.Config) (net.Conn, error) {
+func (g *Guard) dialTLS(ctx context.Context, network, address string, cfg *tls.Config) (*tls.Conn, error) {
 	plain, err := g.dial(ctx, network, address)
 	if err != nil {
 		return nil, err
@@ -84,7 +84,7 @@ func (g *Guard) dialTLS(ctx context.Context, network, address string, cfg *tls.C
 	}
 	cfg = cfg.Clone()
 	cfg.ServerName = host
-	conn := tls.Client(plain, cfg)
+	conn := tls.Client(newWire(plain), cfg)
 	shaking, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
 	began := time.Now()

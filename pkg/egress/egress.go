@@ -5,11 +5,9 @@ package egress
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"net/netip"
 	"syscall"
 	"time"
@@ -136,28 +134,4 @@ func (g *Guard) check(target netip.AddrPort) error {
 // Transport makes a transport whose every connection the guard has checked. It takes no proxy from the environment:
 // behind one, the check would see the proxy and not the endpoint. Where http:// is not permitted it connects to no such endpoint
 // either, whenever that was set. The caller closes its idle connections.
-func (g *Guard) Transport() *http.Transport {
-	t := &http.Transport{
-		DialContext:            g.dial,
-		ForceAttemptHTTP2:      true,
-		DisableCompression:     true,
-		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}, ClientSessionCache: tls.NewLRUClientSessionCache(maxIdle)},
-		IdleConnTimeout:        idleTimeout,
-		MaxIdleConns:           maxIdle,
-		MaxIdleConnsPerHost:    maxPerHost,
-		MaxConnsPerHost:        maxPerHost,
-		MaxResponseHeaderBytes: maxHeaderBytes,
-	}
-	t.DialTLSContext = func(ctx context.Context, network, address string) (net.Conn, error) {
-		return g.dialTLS(ctx, network, address, t.TLSClientConfig)
-	}
-	if !g.cfg.AllowHTTP {
-		t.DialContext = refusePlain
-	}
-	return t
-}
-
-// refusePlain stands where the transport would dial for http://.
-func refusePlain(context.Context, string, string) (net.Conn, error) {
-	return nil, fmt.Errorf("%w: http:// is not permitted", ErrBlocked)
-}
+func (g *Guard) Transport() *Transport { return newTransport(g) }

@@ -79,9 +79,17 @@ var blank = &http.Request{Method: http.MethodPost, Proto: "HTTP/1.1", ProtoMajor
 func (q *Request) with(ctx context.Context) *http.Request {
 	r := blank.WithContext(ctx)
 	r.URL, r.Host, r.Header = q.URL, q.URL.Host, q.Header
-	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(q.Body)), int64(len(q.Body))
+	b := new(payload)
+	b.Reset(q.Body)
+	r.Body, r.ContentLength = b, int64(len(q.Body))
 	return r
 }
+
+// payload is a body of a request.
+type payload struct{ bytes.Reader }
+
+// Close has nothing to do.
+func (*payload) Close() error { return nil }
 
 var buffers = sync.Pool{New: func() any { return new([MaxResponse]byte) }}
 

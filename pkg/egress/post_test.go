@@ -44,7 +44,7 @@ func counted(t *testing.T, answer string) (server *httptest.Server, conns *atomi
 	return server, conns
 }
 
-func loopback(t *testing.T) *http.Transport {
+func loopback(t *testing.T) *Transport {
 	transport := guard(t, Config{AllowHTTP: true, Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}).Transport()
 	t.Cleanup(transport.CloseIdleConnections)
 	return transport

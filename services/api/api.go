@@ -18,6 +18,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/hookline/hookline/pkg/apikey"
+	"github.com/hookline/hookline/pkg/egress"
 	"github.com/hookline/hookline/pkg/health"
 	"github.com/hookline/hookline/pkg/kafka"
 	"github.com/hookline/hookline/pkg/run"
@@ -117,7 +118,7 @@ type Service struct {
 	// prepared is met once the default tenant and the bootstrap key exist.
 	prepared *health.Condition
 	// transport makes the requests of Send Test.
-	transport *http.Transport
+	transport *egress.Transport
 	// journal cannot be asked before Run.
 	journal *journal.Journal
 }

@@ -2,11 +2,11 @@ package api
 
 import (
 	"context"
-	"net/http"
 	"time"
 
 	"github.com/google/uuid"
 
+	"github.com/hookline/hookline/pkg/egress"
 	"github.com/hookline/hookline/pkg/profile"
 	"github.com/hookline/hookline/pkg/store"
 	"github.com/hookline/hookline/pkg/webhook"
@@ -141,5 +141,5 @@ type Profiles interface {
 // refuses addresses: an *egress.Guard.
 type EndpointChecker interface {
 	CheckURL(ctx context.Context, raw string) error
-	Transport() *http.Transport
+	Transport() *egress.Transport
 }

@@ -44,7 +44,7 @@ func (b *engineBench) markdown() string {
 	line("- *Latency* is from when the bench writes a delivery to when the receiver has read the request.")
 	line("- *Deliveries/s* is of the middle half of the requests, so that neither the start nor the tail counts.")
 	line("- *Bare loop*: one process, a member of a group, reads as many bodies as the worker sends from a topic and POSTs them, signed, over %d connections; it commits "+
-		"what is sent, and keeps nothing else. With net/http it uses the worker's own transport and timeout; with fasthttp it commits nothing. "+
+		"what is sent, and keeps nothing else. With net/http it has the worker's timeout; with fasthttp it commits nothing. "+
 		"Loops and worker are measured in %d rounds, in turn.", connections, pathRounds)
 	line("- *Others used*: the share of the machine that processes outside the bench took during the measurement.")
 	line("- *Retries that come due*: written to the retries topic beforehand with delays that end together.")
