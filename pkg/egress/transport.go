@@ -61,7 +61,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	if t.multiplexes(to) {
-		return t.overHTTP2(req, to, nil)
+		return t.http2.RoundTrip(req)
 	}
 	m, err := compose(req)
 	if err != nil {
@@ -74,7 +74,8 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	if c.multiplexed {
 		t.pool.give(c.host, nil)
-		return t.overHTTP2(m.instead(req), to, c.Conn.(*tls.Conn))
+		t.remember(to)
+		return t.overHTTP2(m.instead(req), c.Conn.(*tls.Conn))
 	}
 	return exchangeOn(c, t.pool, req, m)
 }
@@ -87,6 +88,9 @@ func (t *Transport) CloseIdleConnections() {
 
 // connection takes an idle connection that the receiver has left alone, or makes one.
 func (t *Transport) connection(ctx context.Context, to origin) (*conn, error) {
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
 	h, c, err := t.pool.take(ctx, to)
 	if err != nil {
 		return nil, err
@@ -158,18 +162,22 @@ func (t *Transport) multiplexes(to origin) bool {
 	return true
 }
 
-// remember notes what a receiver speaks.
-func (t *Transport) remember(to origin, multiplexed bool) {
+// remember notes that a receiver has chosen HTTP/2.
+func (t *Transport) remember(to origin) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !multiplexed {
-		delete(t.multiplexed, to)
-		return
-	}
 	if len(t.multiplexed) >= maxIdle {
 		clear(t.multiplexed)
 	}
 	t.multiplexed[to] = time.Now()
+}
+
+// forget has the next connection to an address be one for any protocol again.
+func (t *Transport) forget(address string) {
+	host, port, _ := net.SplitHostPort(address) // as it was dialled
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.multiplexed, origin{"https", host, port})
 }
 
 // offer is a connection made for a request, until somebody takes it.
@@ -178,25 +186,18 @@ type offer struct{ atomic.Pointer[tls.Conn] }
 type offerKey struct{}
 
 // overHTTP2 has net/http make the request. It may use made for it, the connection on which HTTP/2 was chosen, but also one
-// that another request has made meanwhile.
-func (t *Transport) overHTTP2(req *http.Request, to origin, made *tls.Conn) (*http.Response, error) {
+// that another request has brought meanwhile.
+func (t *Transport) overHTTP2(req *http.Request, made *tls.Conn) (*http.Response, error) {
 	var offered offer
-	if made != nil {
-		t.remember(to, true)
-		offered.Store(made)
-		req = req.WithContext(context.WithValue(req.Context(), offerKey{}, &offered))
-	}
-	res, err := t.http2.RoundTrip(req)
+	offered.Store(made)
+	res, err := t.http2.RoundTrip(req.WithContext(context.WithValue(req.Context(), offerKey{}, &offered)))
 	if unused := offered.Swap(nil); unused != nil {
 		_ = unused.Close() // nothing was sent on it
-	}
-	if req.Context().Err() == nil && (err != nil || res.ProtoMajor != 2) {
-		t.remember(to, false)
 	}
 	return res, err
 }
 
-// dialHTTP2 is how net/http connects: with the connection that led here, and later by itself.
+// dialHTTP2 is how net/http connects: with the connection that led to it, and later by itself.
 func (t *Transport) dialHTTP2(ctx context.Context, network, address string) (net.Conn, error) {
 	if offered, ok := ctx.Value(offerKey{}).(*offer); ok {
 		if c := offered.Swap(nil); c != nil {
@@ -205,7 +206,11 @@ func (t *Transport) dialHTTP2(ctx context.Context, network, address string) (net
 	}
 	c, err := t.guard.dialTLS(ctx, network, address, t.TLSClientConfig)
 	if err != nil {
+		t.forget(address)
 		return nil, err
+	}
+	if c.ConnectionState().NegotiatedProtocol != "h2" {
+		t.forget(address)
 	}
 	return c, nil
 }
