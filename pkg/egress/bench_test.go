@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -55,12 +54,6 @@ func take(conn net.Conn, in []byte) error {
 
 const bodyLength = 1024
 
-func processor() time.Duration {
-	var used syscall.Rusage
-	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &used)
-	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
-}
-
 // BenchmarkPost compares the transport with net/http. The receiver's part is in both.
 func BenchmarkPost(b *testing.B) {
 	port := answering(b)
@@ -96,9 +89,7 @@ func postTo(b *testing.B, transport http.RoundTripper, port string, endpoints in
 		one(i)
 	}
 	b.ReportAllocs()
-	before := processor()
 	for i := 0; b.Loop(); i++ {
 		one(i)
 	}
-	b.ReportMetric(float64(processor()-before)/float64(b.N), "cpu-ns/op")
 }

@@ -1,6 +1,7 @@
 package egress
 
 import (
+	"cmp"
 	"container/list"
 	"errors"
 	"fmt"
@@ -20,20 +21,16 @@ type conn struct {
 	multiplexed bool
 	// left is how many bytes may still be read.
 	left int
-	// interrupt makes all reading and writing fail from now on.
-	interrupt func()
 
 	since time.Time     // it has been idle
 	place *list.Element // among those which are
-	one   [1]byte
 }
 
 // past is a deadline that is over.
 var past = time.Unix(1, 0)
 
-func newConn(c net.Conn, w *wire) *conn {
-	return &conn{Conn: c, wire: w, interrupt: func() { _ = c.SetDeadline(past) }} // it fails where the connection is closed
-}
+// interrupt makes all reading and writing fail from now on. It may be called at any time.
+func (c *conn) interrupt() { _ = c.SetDeadline(past) } // it fails where the connection is closed
 
 // Read reads no more than may be read.
 func (c *conn) Read(p []byte) (int, error) {
@@ -49,7 +46,7 @@ func (c *conn) Read(p []byte) (int, error) {
 // response to the next request. TLS deals with what is meant for itself alone, such as tickets. It does not block.
 func (c *conn) quiet() bool {
 	c.wire.asked = true
-	_, err := c.Conn.Read(c.one[:])
+	_, err := c.Conn.Read(make([]byte, 1))
 	c.wire.asked = false
 	return errors.Is(err, os.ErrDeadlineExceeded)
 }
@@ -60,13 +57,8 @@ func (c *conn) abort() { _ = c.wire.Close() } // it is of no use any more
 // wire is a connection on which reading may be a question.
 type wire struct {
 	net.Conn
-	raw syscall.RawConn // nil where it is no socket
-
+	raw   syscall.RawConn // nil where it is no socket
 	asked bool
-	try   func(fd uintptr) bool
-	into  []byte
-	n     int
-	err   error
 }
 
 func newWire(c net.Conn) *wire {
@@ -74,34 +66,33 @@ func newWire(c net.Conn) *wire {
 	if socket, ok := c.(syscall.Conn); ok {
 		w.raw, _ = socket.SyscallConn() // nil where it fails
 	}
-	w.try = func(fd uintptr) bool {
-		w.n, w.err = readNow(fd, w.into)
-		return true
-	}
 	return w
 }
 
-// Read does not wait where it is asked: it returns os.ErrDeadlineExceeded where nothing has come, which TLS takes for
-// an error that passes.
+// Read does not wait where it is asked.
 func (w *wire) Read(p []byte) (int, error) {
-	if !w.asked {
-		return w.Conn.Read(p)
+	if w.asked {
+		return w.readNow(p)
 	}
+	return w.Conn.Read(p)
+}
+
+// readNow returns os.ErrDeadlineExceeded where nothing has come. TLS takes it for an error that passes.
+func (w *wire) readNow(p []byte) (n int, err error) {
 	if w.raw == nil {
 		return 0, os.ErrDeadlineExceeded
 	}
-	w.into = p
-	if err := w.raw.Read(w.try); err != nil {
-		return 0, err
-	}
-	w.into = nil
+	failed := w.raw.Read(func(fd uintptr) bool {
+		n, err = readNow(fd, p)
+		return true
+	})
 	switch {
-	case errors.Is(w.err, syscall.EAGAIN):
+	case errors.Is(err, syscall.EAGAIN):
 		return 0, os.ErrDeadlineExceeded
-	case w.err != nil:
-		return 0, w.err
-	case w.n == 0:
+	case err != nil || failed != nil:
+		return 0, cmp.Or(failed, err)
+	case n == 0:
 		return 0, io.EOF
 	}
-	return w.n, nil
+	return n, nil
 }

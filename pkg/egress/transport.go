@@ -123,9 +123,7 @@ func (t *Transport) dial(ctx context.Context, to origin) (*conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		c := newConn(secure, secure.NetConn().(*wire))
-		c.multiplexed = secure.ConnectionState().NegotiatedProtocol == "h2"
-		return c, nil
+		return &conn{Conn: secure, wire: secure.NetConn().(*wire), multiplexed: speaksHTTP2(secure)}, nil
 	}
 	if !t.guard.cfg.AllowHTTP {
 		return nil, errPlain
@@ -135,8 +133,11 @@ func (t *Transport) dial(ctx context.Context, to origin) (*conn, error) {
 		return nil, err
 	}
 	w := newWire(plain)
-	return newConn(w, w), nil
+	return &conn{Conn: w, wire: w}, nil
 }
+
+// speaksHTTP2 says what was chosen in the handshake: RFC 9113, section 3.2.
+func speaksHTTP2(c *tls.Conn) bool { return c.ConnectionState().NegotiatedProtocol == "h2" }
 
 // errPlain stands where a connection would be made for http://.
 var errPlain = fmt.Errorf("%w: http:// is not permitted", ErrBlocked)
@@ -209,7 +210,7 @@ func (t *Transport) dialHTTP2(ctx context.Context, network, address string) (net
 		t.forget(address)
 		return nil, err
 	}
-	if c.ConnectionState().NegotiatedProtocol != "h2" {
+	if !speaksHTTP2(c) {
 		t.forget(address)
 	}
 	return c, nil
