@@ -2,7 +2,6 @@ package egress
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -92,17 +91,11 @@ func (x *exchange) receive() (*http.Response, error) {
 
 // fail ends an exchange without a response, and says why there is none: the context comes before what its end broke.
 func (x *exchange) fail(err error) error {
-	if x.written != nil {
-		select {
-		case x.writeErr = <-x.written:
-		default: // still at it, until the connection is closed
-		}
-	}
 	x.end(err)
 	if ended := x.req.Context().Err(); ended != nil {
 		return ended
 	}
-	return fmt.Errorf("HTTP/1.1 transport connection broken: %w", cmp.Or(x.writeErr, err))
+	return fmt.Errorf("HTTP/1.1 transport connection broken: %w", err)
 }
 
 // Read reads from the body of the response. It returns io.EOF as soon as that is complete.

@@ -290,24 +290,92 @@ func TestWhoWaitsForAConnectionWaitsNoLongerThanItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		transport, _ := ours(t, slow)
 		transport.pool.perHost = 1
-		var all sync.WaitGroup
-		for i := range 20 {
-			// Some end in the very moment in which they are given the connection.
-			timeout := time.Duration(1+i%4) * 500 * time.Millisecond
-			all.Go(func() {
-				if got := within(t, transport, timeout, nil); got.Err != webhook.ErrorNone && (got.Err != webhook.ErrorTimeout || got.Duration != timeout) {
-					t.Errorf("%+v", got)
-				}
-			})
+		var first sync.WaitGroup
+		first.Go(func() { within(t, transport, time.Minute, nil) })
+		synctest.Wait()
+		if got := within(t, transport, 500*time.Millisecond, nil); got.Err != webhook.ErrorTimeout || got.Duration != 500*time.Millisecond {
+			t.Errorf("%+v", got)
 		}
-		all.Wait()
-		if got := within(t, transport, 10*time.Second, nil); got.StatusCode != http.StatusOK {
+		first.Wait()
+		if got := within(t, transport, time.Minute, nil); got.StatusCode != http.StatusOK {
 			t.Errorf("afterwards: %+v", got)
 		}
-		if h := transport.pool.hosts[origin{"http", "a.example", "80"}]; h.open != 1 || len(h.waiting) != 0 {
-			t.Errorf("%+v", h)
+	})
+}
+
+func TestAConnectionGivenToWhoJustWentIsNotLost(t *testing.T) {
+	p := newPool(1, 1)
+	to := origin{"http", "a.example", "80"}
+	h, _, err := p.take(t.Context(), to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	turn := make(chan *conn, 1)
+	h.waiting = append(h.waiting, turn)
+	near, _ := net.Pipe()
+	made := &conn{Conn: near, host: h}
+	p.give(h, made)
+	p.leave(h, turn)
+	if _, c, err := p.take(t.Context(), to); c != made || err != nil {
+		t.Errorf("%v, %v", c, err)
+	}
+}
+
+func TestAResponseReadAfterItsContextHasEndedLeavesNoConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		transport, _ := ours(t, replying(okay))
+		ctx, cancel := context.WithCancel(t.Context())
+		r, _ := http.NewRequestWithContext(ctx, http.MethodGet, "http://a.example/", nil)
+		res, err := transport.RoundTrip(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+		synctest.Wait()
+		if body, err := io.ReadAll(res.Body); string(body) != "ok" || err != nil { // it was there already
+			t.Errorf("%q, %v", body, err)
+		}
+		if len(transport.pool.hosts) != 0 {
+			t.Error("the connection is kept, and its deadline is past")
 		}
 	})
+}
+
+func TestTheLastRequestOnAConnectionEndsIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		transport, _ := ours(t, replying("HTTP/1.1 204 No Content\r\n\r\n"))
+		r, _ := http.NewRequest(http.MethodGet, "http://a.example/", nil)
+		r.Close = true
+		if res, err := transport.RoundTrip(r); err != nil || res.StatusCode != http.StatusNoContent {
+			t.Errorf("%v, %v", res, err)
+		}
+		if len(transport.pool.hosts) != 0 {
+			t.Error("the connection is kept")
+		}
+	})
+}
+
+func TestADialThatFailsTakesNoPlaceAndIsTheContextsFaultWhereThatHasEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		transport := both(t, func(ctx context.Context, _, _ string) (net.Conn, error) {
+			<-ctx.Done()
+			return nil, &net.DNSError{Err: "no answer", IsTimeout: true}
+		})[0].(*Transport)
+		if got := within(t, transport, time.Second, nil); got.Err != webhook.ErrorTimeout || got.Duration != time.Second {
+			t.Errorf("%+v", got)
+		}
+		if len(transport.pool.hosts) != 0 {
+			t.Error("a place is taken")
+		}
+	})
+}
+
+func TestHeadersBeyondTheBoundAreNamed(t *testing.T) {
+	transport, _ := ours(t, replying("HTTP/1.1 200 OK\r\nA: "+strings.Repeat("a", maxHeaderBytes)))
+	r, _ := http.NewRequest(http.MethodGet, "http://a.example/", nil)
+	if _, err := transport.RoundTrip(r); err == nil || !strings.Contains(err.Error(), "response headers exceeded 16384 bytes") {
+		t.Error(err)
+	}
 }
 
 func TestTheLongestIdleIsClosedWhereThereAreTooMany(t *testing.T) {

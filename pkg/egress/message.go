@@ -30,7 +30,7 @@ func (m *message) free() {
 	}
 }
 
-// instead is the request with its body as it was written down. The message must not be freed.
+// instead is the request with its body as it was written down, which must not be freed then.
 func (m *message) instead(r *http.Request) *http.Request {
 	if m.head == len(m.bytes) {
 		return r

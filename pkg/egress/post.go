@@ -85,7 +85,7 @@ func (q *Request) with(ctx context.Context) *http.Request {
 	return r
 }
 
-// payload is a body of a request.
+// payload is the body of a request, also of an empty one: over HTTP/2, net/http might repeat a request without a body.
 type payload struct{ bytes.Reader }
 
 // Close has nothing to do.

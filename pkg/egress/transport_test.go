@@ -17,6 +17,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hookline/hookline/pkg/webhook"
@@ -191,9 +192,16 @@ func TestAnAnswerThatComesBeforeTheRequestIsWrittenIsHeard(t *testing.T) {
 			})
 			defer close(over)
 			endpoint, _ := url.Parse(to)
-			got := Post(t.Context(), loopback(t), Request{URL: endpoint, Header: http.Header{}, Body: make([]byte, c.size), Timeout: time.Minute, Keep: 100})
-			if got.StatusCode != http.StatusRequestEntityTooLarge || string(got.Body) != "no" {
-				t.Errorf("%+v", got)
+			transport := loopback(t)
+			requests := 1
+			if c.size > atOnce {
+				requests = 2 // the second is not sent behind what is left of the first
+			}
+			for range requests {
+				got := Post(t.Context(), transport, Request{URL: endpoint, Header: http.Header{}, Body: make([]byte, c.size), Timeout: time.Minute, Keep: 100})
+				if got.StatusCode != http.StatusRequestEntityTooLarge || string(got.Body) != "no" {
+					t.Errorf("%+v", got)
+				}
 			}
 		})
 	}
@@ -275,6 +283,92 @@ func TestManyFirstRequestsOverHTTP2LeaveOneConnection(t *testing.T) {
 	if n := len(transport.pool.hosts); n != 0 {
 		t.Errorf("%d hosts have connections for HTTP/1.1", n)
 	}
+}
+
+// watched is a connection of which is known whether it was closed.
+type watched struct {
+	net.Conn
+	closed *atomic.Int64
+}
+
+func (w watched) Close() error {
+	w.closed.Add(1)
+	return w.Conn.Close()
+}
+
+func TestAConnectionForHTTP2IsUsedForTheRequestThatMadeItOrClosed(t *testing.T) {
+	transport := loopback(t)
+	to, _, _ := versatile(t, transport)
+	var made, closed atomic.Int64
+	waits, goOn := make(chan struct{}), make(chan struct{})
+	transport.guard.dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if made.Add(1) == 1 {
+			close(waits)
+			<-goOn
+		}
+		c, err := new(net.Dialer).DialContext(ctx, network, address)
+		return watched{c, &closed}, err
+	}
+	want := func(which string, connections, ended int64) {
+		t.Helper()
+		if got := post(t, transport, to); string(got.Body) != "HTTP/2.0 {}" {
+			t.Errorf("%s: %+v", which, got)
+		}
+		if made.Load() != connections || closed.Load() != ended {
+			t.Errorf("%s: %d connections made, %d closed", which, made.Load(), closed.Load())
+		}
+	}
+	var slow sync.WaitGroup
+	slow.Go(func() { want("the slow one", 2, 1) })
+	<-waits
+	want("the quick one", 2, 0)
+	close(goOn)
+	slow.Wait()
+}
+
+func TestThatAReceiverSpeaksHTTP2IsForgottenWhereItIsAskedForNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		transport := both(t, nil)[0].(*Transport)
+		to := origin{"https", "a.example", "443"}
+		transport.remember(to)
+		for range 3 {
+			time.Sleep(idleTimeout - time.Second)
+			if !transport.multiplexes(to) {
+				t.Error("forgotten too early")
+			}
+		}
+		time.Sleep(idleTimeout)
+		if transport.multiplexes(to) || len(transport.multiplexed) != 0 {
+			t.Error("not forgotten")
+		}
+	})
+}
+
+func TestManyRequestsAtOnceDoNotMixUpWhatIsTheirs(t *testing.T) {
+	echo := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		_, _ = fmt.Fprintf(w, "%s%s", r.Header.Get("Webhook-Id"), body)
+	})
+	plain, secured := httptest.NewServer(echo), httptest.NewTLSServer(echo)
+	defer plain.Close()
+	defer secured.Close()
+	transport := loopback(t)
+	transport.TLSClientConfig.RootCAs = secured.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
+	var all sync.WaitGroup
+	for g := range 8 {
+		endpoint, _ := url.Parse([]string{plain.URL, secured.URL}[g%2])
+		all.Go(func() {
+			for i := range 50 {
+				id := fmt.Sprintf("%d-%d", g, i)
+				body := bytes.Repeat([]byte{byte('a' + g)}, 1+i*40)
+				got := Post(t.Context(), transport, Request{URL: endpoint, Header: http.Header{"Webhook-Id": {id}}, Body: body, Timeout: time.Minute, Keep: MaxResponse})
+				if string(got.Body) != id+string(body) {
+					t.Errorf("%s: %d %q %.20q", id, got.StatusCode, got.Err, got.Body)
+				}
+			}
+		})
+	}
+	all.Wait()
 }
 
 func TestAReceiverThatGivesUpHTTP2IsSpokenToInHTTP1(t *testing.T) {
