@@ -90,7 +90,7 @@ func TestTheReceiverTellsWhatArrivedOnceTwiceAndWrongly(t *testing.T) {
 	if err := testenv.Until(10*time.Second, func() bool { return client.expect(ctx, 5, 2) == nil }); err != nil {
 		t.Fatal(err)
 	}
-	sender := newSender(newHost(address), client.hook(), []byte("secret"))
+	sender := newSender(newFastClient(), client.hook(), []byte("secret"))
 	for _, sequence := range []int{5, 6, 6, 9} {
 		if err := sender.send(&kgo.Record{Value: p.event(sequence)}); err != nil {
 			t.Fatal(err)

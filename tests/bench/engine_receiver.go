@@ -128,9 +128,14 @@ func (g *arrivalsOf) tally() tally {
 // engineReceiver asks such a process.
 type engineReceiver struct{ port string }
 
+// hostAddress is a loopback address for each host.
+func hostAddress(host int) string {
+	return net.IPv4(127, byte(host>>16), byte(host>>8), byte(host)|1).String()
+}
+
 // hook is the URL of an endpoint; host tells endpoints apart for the client's connections.
 func (r engineReceiver) hook(host int, group string, ms int) string {
-	address := net.JoinHostPort(net.IPv4(127, byte(host>>16), byte(host>>8), byte(host)|1).String(), r.port)
+	address := net.JoinHostPort(hostAddress(host), r.port)
 	return (&url.URL{Scheme: "http", Host: address, Path: "/" + group + "/" + strconv.Itoa(ms), RawQuery: "n=" + strconv.Itoa(host)}).String()
 }
 

@@ -12,6 +12,8 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	mathrand "math/rand/v2"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -32,12 +34,10 @@ const (
 )
 
 // runFloor reads a topic from its start, and POSTs every record signed, until ctx ends. It keeps nothing and repeats
-// nothing: what it costs is what any deliverer from Kafka must pay. Arguments: brokers, topic, URL.
+// nothing: what it costs is what any deliverer from Kafka must pay. Arguments: brokers, topic, URL, and over how many endpoints
+// from that on the records are spread; 1 if left out.
 func runFloor(ctx context.Context, args []string) error {
-	if len(args) != 3 {
-		return errors.New("floor: want three arguments: brokers, topic, URL")
-	}
-	endpoint, err := url.Parse(args[2])
+	endpoints, err := endpointsOf(args)
 	if err != nil {
 		return err
 	}
@@ -49,13 +49,17 @@ func runFloor(ctx context.Context, args []string) error {
 	defer client.Close()
 	secret := make([]byte, 32)
 	_, _ = rand.Read(secret) // it ends the program where there is no randomness
-	host := newHost(endpoint.Host)
+	sending := newFastClient()
 	group, ctx := errgroup.WithContext(ctx)
 	work := make(chan *kgo.Record, 4*connections)
 	for range connections {
 		group.Go(func() error {
-			s := newSender(host, endpoint.String(), secret)
+			s := newSender(sending, endpoints[0].String(), secret)
+			pick := picker(len(endpoints))
 			for r := range work {
+				if len(endpoints) > 1 {
+					s.request.SetRequestURI(endpoints[pick()].String())
+				}
 				if err := s.send(r); err != nil {
 					return err
 				}
@@ -89,21 +93,51 @@ func readInto(ctx context.Context, client *kgo.Client, work chan<- *kgo.Record) 
 	}
 }
 
-func newHost(address string) *fasthttp.HostClient {
-	return &fasthttp.HostClient{Addr: address, MaxConns: connections}
+// endpointsOf reads the arguments of a bare loop.
+func endpointsOf(args []string) ([]*url.URL, error) {
+	if len(args) < 3 || len(args) > 4 {
+		return nil, errors.New("want three or four arguments: brokers, topic, URL, how many endpoints")
+	}
+	first, err := url.Parse(args[2])
+	if err != nil {
+		return nil, err
+	}
+	endpoints := []*url.URL{first}
+	if len(args) == 4 {
+		count, err := strconv.Atoi(args[3])
+		if err != nil {
+			return nil, err
+		}
+		for n := 1; n < count; n++ {
+			another := *first
+			another.Host = net.JoinHostPort(hostAddress(2*n), first.Port())
+			endpoints = append(endpoints, &another)
+		}
+	}
+	return endpoints, nil
 }
+
+// picker draws endpoints as [engineBench.endpoints] does.
+func picker(count int) func() uint64 {
+	if count == 1 {
+		return func() uint64 { return 0 }
+	}
+	return mathrand.NewZipf(mathrand.New(mathrand.NewPCG(1, mathrand.Uint64())), zipfS, zipfV, uint64(count-1)).Uint64
+}
+
+func newFastClient() *fasthttp.Client { return &fasthttp.Client{MaxConnsPerHost: connections} }
 
 // sender makes one request at a time, in the same memory.
 type sender struct {
-	host      *fasthttp.HostClient
+	client    *fasthttp.Client
 	mac       hash.Hash
 	signature []byte
 	request   *fasthttp.Request
 	response  *fasthttp.Response
 }
 
-func newSender(host *fasthttp.HostClient, url string, secret []byte) *sender {
-	s := &sender{host: host, mac: hmac.New(sha256.New, secret), request: fasthttp.AcquireRequest(), response: fasthttp.AcquireResponse()}
+func newSender(client *fasthttp.Client, url string, secret []byte) *sender {
+	s := &sender{client: client, mac: hmac.New(sha256.New, secret), request: fasthttp.AcquireRequest(), response: fasthttp.AcquireResponse()}
 	s.request.Header.SetMethod(fasthttp.MethodPost)
 	s.request.Header.SetContentType("application/json")
 	s.request.SetRequestURI(url)
@@ -124,7 +158,7 @@ func (s *sender) send(r *kgo.Record) error {
 	s.request.Header.SetBytesV(signatureHeader, s.signature)
 	s.request.Header.SetBytesV("Webhook-Id", r.Key)
 	s.request.SetBodyRaw(body)
-	if err := s.host.Do(s.request, s.response); err != nil {
+	if err := s.client.Do(s.request, s.response); err != nil {
 		return err
 	}
 	if code := s.response.StatusCode(); code != fasthttp.StatusOK {
@@ -136,12 +170,9 @@ func (s *sender) send(r *kgo.Record) error {
 const partStandardFloor = "standard-floor"
 
 // runStandardFloor is the floor with net/http's client and a group that commits what has been sent: the least that
-// a correct deliverer on the same library does. Arguments: brokers, topic, URL.
+// a correct deliverer on the same library does. Its arguments are those of [runFloor].
 func runStandardFloor(ctx context.Context, args []string) error {
-	if len(args) != 3 {
-		return errors.New("standard-floor: want three arguments: brokers, topic, URL")
-	}
-	endpoint, err := url.Parse(args[2])
+	endpoints, err := endpointsOf(args)
 	if err != nil {
 		return err
 	}
@@ -151,14 +182,15 @@ func runStandardFloor(ctx context.Context, args []string) error {
 		return err
 	}
 	defer client.CloseAllowingRebalance()
-	transport := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: connections, MaxConnsPerHost: connections}
+	transport := &http.Transport{DisableCompression: true, MaxIdleConns: 2 * endpointCount, MaxIdleConnsPerHost: connections, MaxConnsPerHost: connections}
 	defer transport.CloseIdleConnections()
 	work := make(chan posting, 4*connections)
 	group, ctx := errgroup.WithContext(ctx)
 	for range connections {
 		group.Go(func() error {
+			pick := picker(len(endpoints))
 			for p := range work {
-				err := postStandard(ctx, transport, endpoint, p.record)
+				err := postStandard(ctx, transport, endpoints[pick()], p.record)
 				p.batch.Done()
 				if err != nil && ctx.Err() == nil {
 					return err

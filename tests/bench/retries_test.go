@@ -14,7 +14,7 @@ func TestTheReportOnRetriesSaysWhatHolds(t *testing.T) {
 		Memory:        170_000, MemoryTwice: 340_000, RSS: 60e6, RSSTwice: 160e6, IdleCPU: 0.001, IdleCommands: 1,
 		Rebuild: time.Minute, RebuildWork: 20 * time.Second, Uncached: firing{PerSecond: 12_000}, Cached: firing{PerSecond: 24_000},
 		Storms: []stormResult{{Retries: 9, Path: 5000, Offered: 2500, New: tally{PerSecond: 2450}, Share: 0.6, Together: 3000, Took: 40 * time.Second, Behind: 10 * time.Second}},
-		Late:  []time.Duration{9 * time.Millisecond, 2 * time.Millisecond, 200 * time.Millisecond},
+		Late:   []time.Duration{9 * time.Millisecond, 2 * time.Millisecond, 200 * time.Millisecond},
 	}
 	text := r.markdown()
 	if strings.Contains(text, "%!") || strings.Contains(text, "NaN") {

@@ -128,7 +128,7 @@ func (b *inbound) run(ctx context.Context, dir, hookline string) error {
 	if err := p.ready(ctx); err != nil {
 		return err
 	}
-	b.url, b.host = "http://"+address+"/v1/sources/bench", newHost(address)
+	b.url, b.host = "http://"+address+"/v1/sources/bench", &fasthttp.HostClient{Addr: address, MaxConns: connections}
 	if _, err := b.load(ctx, p, 3*time.Second, 0); err != nil {
 		return err
 	}
