@@ -19,26 +19,27 @@ const (
 
 // replaySettings are how much is replayed beside how much live traffic.
 type replaySettings struct {
-	Stored    int // events to replay
-	PerSecond int // the replay's own limit
-	Live      int // events a second to another endpoint
-	Alone     time.Duration
-	Within    time.Duration // the replay may take no longer, done or not
+	Stored int   // events to replay
+	Rates  []int // of replays, one after another, deliveries a second
+	Live   int   // events a second to another endpoint
+	WarmUp time.Duration
+	Round  time.Duration // alone, and as long again beside the replay
+	Rounds int
 }
 
-// runReplay measures how long live events take alone, and while a replay of stored events to another endpoint runs.
+// runReplay measures how long live events take while a replay of stored events to another endpoint is paused and while it runs, in turn.
 func runReplay(ctx context.Context, args []string) error {
-	s := replaySettings{}
+	s := replaySettings{Rates: []int{defaultRate, 5 * defaultRate}}
 	flags := flag.NewFlagSet("bench replay", flag.ExitOnError)
 	short := flags.Bool("short", false, "few events: shows that the bench works, says nothing about speed")
 	hookline := flags.String("hookline", "bin/hookline", "Hookline's binary")
 	out := flags.String("out", "tests/bench/results-replay.md", "where the results go; empty prints them only")
 	profiles := flags.String("profile", "", "folder for CPU profiles of the services during the replay")
-	flags.IntVar(&s.Stored, "stored", 1_000_000, "how many stored events are replayed")
-	flags.IntVar(&s.PerSecond, "rate", 500, "the replay's own limit, deliveries a second")
+	flags.IntVar(&s.Stored, "stored", 1_000_000, "how many stored events are to be replayed")
 	flags.IntVar(&s.Live, "live", 100, "live events a second")
-	flags.DurationVar(&s.Alone, "alone", 30*time.Second, "for how long live events are measured alone, before and after")
-	flags.DurationVar(&s.Within, "within", 10*time.Minute, "when to cut the replay off")
+	flags.IntVar(&s.Rounds, "rounds", 7, "how often live events are measured with and without each replay")
+	flags.DurationVar(&s.Round, "round", 15*time.Second, "for how long each time")
+	flags.DurationVar(&s.WarmUp, "warmup", 40*time.Second, "for how long before, long enough for Kafka's compiler")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -58,8 +59,11 @@ func runReplay(ctx context.Context, args []string) error {
 	})
 }
 
+// defaultRate is what a replay has for which nobody asks for another.
+const defaultRate = 100
+
 func quickReplay() replaySettings {
-	return replaySettings{Stored: 1000, PerSecond: 500, Live: 50, Alone: 2 * time.Second, Within: 20 * time.Second}
+	return replaySettings{Stored: 20_000, Rates: []int{500}, Live: 50, Round: 2 * time.Second, Rounds: 2}
 }
 
 func (b *bench) replay(ctx context.Context, s replaySettings) (*replayReport, error) {
@@ -83,17 +87,17 @@ func (b *bench) replay(ctx context.Context, s replaySettings) (*replayReport, er
 		return nil, err
 	}
 	b.say(fmt.Sprintf("%d events are stored", s.Stored))
-	b.WarmUp = 2 * s.Alone // long enough for Kafka's compiler
-	if report.Before, err = i.live(ctx, s.Alone); err != nil {
-		return nil, fmt.Errorf("alone, before: %w", err)
+	b.WarmUp = s.WarmUp
+	if _, err := i.live(ctx, time.Second); err != nil {
+		return nil, fmt.Errorf("warm up: %w", err)
 	}
-	b.say(fmt.Sprintf("alone: p99 %v", quantile(report.Before, 0.99)))
-	if err := i.beside(ctx, report, from, to); err != nil {
-		return nil, fmt.Errorf("beside a replay: %w", err)
-	}
-	b.say(fmt.Sprintf("beside: p99 %v, %d replayed", quantile(report.Beside, 0.99), report.Replayed))
-	if report.After, err = i.live(ctx, s.Alone); err != nil {
-		return nil, fmt.Errorf("alone, after: %w", err)
+	b.WarmUp = 0
+	for _, rate := range s.Rates {
+		one := besideReplay{PerSecond: rate}
+		if err := i.beside(ctx, s, &one, from, to); err != nil {
+			return nil, fmt.Errorf("beside a replay of %d a second: %w", rate, err)
+		}
+		report.Replays = append(report.Replays, one)
 	}
 	return report, nil
 }
@@ -124,8 +128,8 @@ func (i *installation) live(ctx context.Context, long time.Duration) ([]time.Dur
 	return i.paced(ctx)
 }
 
-// beside starts a replay and measures live events, a few seconds at a time, from its first arrival until it is done or cut off.
-func (i *installation) beside(ctx context.Context, report *replayReport, from, to time.Time) error {
+// beside starts a replay and measures live events, in turn while it is paused and while it runs.
+func (i *installation) beside(ctx context.Context, s replaySettings, one *besideReplay, from, to time.Time) error {
 	address, err := freeAddress(ctx)
 	if err != nil {
 		return err
@@ -135,43 +139,71 @@ func (i *installation) beside(ctx context.Context, report *replayReport, from, t
 	if err != nil {
 		return err
 	}
-	i.running[partReceiver+" of the replay"] = p
+	name := partReceiver + " of the replay"
+	i.running[name] = p
+	defer func() {
+		p.stop()
+		delete(i.running, name)
+	}()
 	if err := p.listening(ctx, address); err != nil {
 		return err
 	}
-	if err := replayed.expect(ctx, 0, report.Stored); err != nil {
+	if err := replayed.expect(ctx, 0, s.Stored); err != nil {
 		return err
 	}
-	id, err := i.startReplay(ctx, replayed.hook(), report.PerSecond, from, to)
+	id, err := i.startReplay(ctx, replayed.hook(), one.PerSecond, from, to)
 	if err != nil {
 		return err
 	}
-	if err := i.progress(ctx, 50*time.Millisecond, 1, "have been replayed", func() (int, error) { return arrivedAt(ctx, replayed) }); err != nil {
+	for range s.Rounds {
+		if err := i.round(ctx, s.Round, one, id, replayed); err != nil {
+			return err
+		}
+		i.say(fmt.Sprintf("beside %d/s the p99 is %.2f of that alone", one.PerSecond, one.Ratios[len(one.Ratios)-1]))
+	}
+	slices.Sort(one.Alone)
+	slices.Sort(one.Beside)
+	return i.steer(ctx, id, "cancel")
+}
+
+// round measures live events without the replay, and then with it.
+func (i *installation) round(ctx context.Context, long time.Duration, one *besideReplay, id string, replayed receiverClient) error {
+	if err := i.steer(ctx, id, "pause"); err != nil {
 		return err
 	}
-	i.WarmUp = 0
+	before := measure(i.pids())
+	alone, err := i.live(ctx, long)
+	if err != nil {
+		return fmt.Errorf("alone: %w", err)
+	}
+	one.AloneCPU.add(newStage(len(alone), before, measure(i.pids())))
+	begun, err := arrivedAt(ctx, replayed)
+	if err != nil {
+		return err
+	}
+	if err := i.steer(ctx, id, "resume"); err != nil {
+		return err
+	}
+	if err := i.progress(ctx, 50*time.Millisecond, begun+1, "have been replayed", func() (int, error) { return arrivedAt(ctx, replayed) }); err != nil {
+		return err
+	}
 	profiled := i.profile(ctx)
-	before, began := measure(i.pids()), time.Now()
-	for last := -1; time.Since(began) < report.Within; {
-		times, err := i.live(ctx, min(5*time.Second, report.Alone))
-		if err != nil {
-			return err
-		}
-		report.Beside = append(report.Beside, times...)
-		if report.Replayed, err = arrivedAt(ctx, replayed); err != nil {
-			return err
-		}
-		if report.Replayed >= report.Stored || report.Replayed == last {
-			break
-		}
-		last = report.Replayed
+	if begun, err = arrivedAt(ctx, replayed); err != nil {
+		return err
 	}
-	report.Took = time.Since(began)
-	report.Stage = newStage(max(report.Replayed, 1), before, measure(i.pids()))
-	slices.Sort(report.Beside)
-	if report.Replayed < report.Stored {
-		return errors.Join(i.cancelReplay(ctx, id), profiled())
+	before = measure(i.pids())
+	beside, err := i.live(ctx, long)
+	if err != nil {
+		return fmt.Errorf("beside: %w", err)
 	}
+	one.BesideCPU.add(newStage(len(beside), before, measure(i.pids())))
+	arrived, err := arrivedAt(ctx, replayed)
+	if err != nil {
+		return err
+	}
+	one.Replayed += arrived - begun
+	one.Ratios = append(one.Ratios, float64(quantile(beside, 0.99))/float64(max(quantile(alone, 0.99), 1)))
+	one.Alone, one.Beside = append(one.Alone, alone...), append(one.Beside, beside...)
 	return profiled()
 }
 
@@ -185,7 +217,7 @@ func (i *installation) startReplay(ctx context.Context, hook string, perSecond i
 		ID string `json:"id"`
 	}
 	if err := i.call(ctx, http.MethodPost, "/subscriptions", http.StatusCreated, map[string]any{
-		"name": "replayed", "endpointUrl": hook, "eventTypes": []string{storedType}, "profile": "fynapse",
+		"name": fmt.Sprintf("replayed-%d", perSecond), "endpointUrl": hook, "eventTypes": []string{storedType}, "profile": "fynapse",
 	}, &made); err != nil {
 		return "", err
 	}
@@ -195,10 +227,10 @@ func (i *installation) startReplay(ctx context.Context, hook string, perSecond i
 	return made.ID, err
 }
 
-// cancelReplay ends a replay and waits until nothing more of it arrives, so that what follows is alone again.
-func (i *installation) cancelReplay(ctx context.Context, id string) error {
+// steer pauses, resumes or cancels a replay, and waits until what it had under way is over.
+func (i *installation) steer(ctx context.Context, id, verb string) error {
 	var answer struct{}
-	if err := i.call(ctx, http.MethodPost, "/replays/"+id+"/cancel", http.StatusOK, map[string]any{}, &answer); err != nil {
+	if err := i.call(ctx, http.MethodPost, "/replays/"+id+"/"+verb, http.StatusOK, map[string]any{}, &answer); err != nil {
 		return err
 	}
 	select {

@@ -15,18 +15,17 @@ const targetSlower = 1.5
 // replayReport is everything that a run of the replay's bench has measured.
 type replayReport struct {
 	replaySettings
-	Machine               Machine
-	Before, Beside, After []time.Duration // latencies of live events, in ascending order
-	Replayed              int
-	Took                  time.Duration // of the replay, or of the part that was measured
-	Stage                 Stage
+	Machine Machine
+	Replays []besideReplay
 }
 
-// slower is how many times as long live events took beside the replay as alone, at the p99: as in the quieter of the two times alone, since
-// what disturbed the other was no replay.
-func (r *replayReport) slower() float64 {
-	alone := min(quantile(r.Before, 0.99), quantile(r.After, 0.99))
-	return float64(quantile(r.Beside, 0.99)) / float64(max(alone, 1))
+// besideReplay is what live events had beside a replay, and without it.
+type besideReplay struct {
+	PerSecond           int
+	Alone, Beside       []time.Duration // latencies of all rounds, in ascending order
+	Ratios              []float64       // of the p99 beside and alone, of each round
+	Replayed            int
+	AloneCPU, BesideCPU Stage
 }
 
 func (r *replayReport) markdown() string {
@@ -38,22 +37,30 @@ func (r *replayReport) markdown() string {
 	}
 	fmt.Fprint(&w, "\n\n")
 	fmt.Fprintf(&w, "| commit | machine | system | Go | load before |\n|---|---|---|---|---|\n| %s | %s | %s | %s | %s |\n\n", m.Commit, m.CPU, m.Kernel, m.Go, m.Load)
-	fmt.Fprintf(&w, "Beside a replay the p99 of live events is %.2f times that of live events alone (target at most %.1f: %s). "+
-		"%d of %d stored events were replayed to one subscription in %v, %.0f a second; the replay's own limit is %d. Others used %.0f %% of the processors meanwhile.\n\n",
-		r.slower(), targetSlower, reached(r.slower() <= targetSlower), r.Replayed, r.Stored, r.Took.Round(100*time.Millisecond), float64(r.Replayed)/r.Took.Seconds(),
-		r.PerSecond, 100*r.Stage.disturbed())
-	fmt.Fprintf(&w, "| live events, %d a second | measured | p50 | p99 | longest |\n|---|--:|--:|--:|--:|\n", r.Live)
-	for _, phase := range []struct {
-		name  string
-		times []time.Duration
-	}{{"alone, before", r.Before}, {"beside the replay", r.Beside}, {"alone, after", r.After}} {
-		fmt.Fprintf(&w, "| %s | %d | %s | %s | %s |\n", phase.name, len(phase.times), ms(quantile(phase.times, 0.5)), ms(quantile(phase.times, 0.99)), ms(quantile(phase.times, 1)))
+	fmt.Fprintf(&w, "p99 of %d live events a second beside a replay of %d stored events, by that without one (target at most %.1f):\n\n", r.Live, r.Stored, targetSlower)
+	fmt.Fprint(&w, "| replayed a second | median of the rounds | | each of them | replayed while measured | others used |\n|---|--:|---|---|--:|--:|\n")
+	for _, one := range r.Replays {
+		ratio := median(one.Ratios)
+		fmt.Fprintf(&w, "| %d%s | %.2f | %s | %s | %d, %.0f/s | %.0f %% |\n", one.PerSecond, map[bool]string{true: ", the default"}[one.PerSecond == defaultRate], ratio, reached(ratio <= targetSlower),
+			figures(one.Ratios), one.Replayed, float64(one.Replayed)/max(one.BesideCPU.Took.Seconds(), 1e-9), 100*one.BesideCPU.disturbed())
+	}
+	fmt.Fprint(&w, "\n| live events | measured | p50 | p99 | longest |\n|---|--:|--:|--:|--:|\n")
+	for _, one := range r.Replays {
+		for _, phase := range []struct {
+			name  string
+			times []time.Duration
+		}{{"without", one.Alone}, {"beside", one.Beside}} {
+			fmt.Fprintf(&w, "| %s the replay of %d/s | %d | %s | %s | %s |\n", phase.name, one.PerSecond, len(phase.times), ms(quantile(phase.times, 0.5)), ms(quantile(phase.times, 0.99)), ms(quantile(phase.times, 1)))
+		}
 	}
 	fmt.Fprintf(&w, "\nFrom Kafka's acknowledgement of an event to its arrival at the receiver. Every service is a process of its own with default settings, on the same machine as Kafka, "+
-		"Redis, PostgreSQL and the two receivers; the replay goes to a subscription and an address of its own. It is compared with the quieter of the two times *alone*.\n\n")
-	fmt.Fprintf(&w, "| process | µs for each replayed delivery, live events included |\n|---|--:|\n")
-	for _, name := range slices.Sorted(maps.Keys(r.Stage.CPU)) {
-		fmt.Fprintf(&w, "| %s | %d |\n", name, r.Stage.perDelivery(name).Microseconds())
+		"Redis, PostgreSQL and the two receivers; the replay goes to a subscription and an address of its own. It is paused and resumed in turn, every %v.\n\n", r.Round)
+	for _, one := range r.Replays {
+		fmt.Fprintf(&w, "| process | ms of processor time a second without the replay of %d/s | beside it |\n|---|--:|--:|\n", one.PerSecond)
+		for _, name := range slices.Sorted(maps.Keys(one.BesideCPU.CPU)) {
+			fmt.Fprintf(&w, "| %s | %.0f | %.0f |\n", name, one.AloneCPU.perSecond(name), one.BesideCPU.perSecond(name))
+		}
+		fmt.Fprint(&w, "\n")
 	}
 	return w.String()
 }

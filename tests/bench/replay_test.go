@@ -16,24 +16,25 @@ func TestAShortReplayIsMeasuredBesideLiveEvents(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if report.Replayed != settings.Stored {
-		t.Errorf("%d of %d were replayed", report.Replayed, settings.Stored)
+	one := report.Replays[0]
+	if wanted := settings.Rounds * int(settings.Round.Seconds()*float64(settings.Live)); len(one.Alone) != wanted || len(one.Beside) != wanted || len(one.Ratios) != settings.Rounds {
+		t.Errorf("%d live events were measured alone and %d beside, in %d rounds, want %d each", len(one.Alone), len(one.Beside), len(one.Ratios), wanted)
 	}
-	alone := int(settings.Alone.Seconds() * float64(settings.Live))
-	if len(report.Before) != alone || len(report.After) != alone || len(report.Beside) == 0 {
-		t.Errorf("%d and %d live events were measured alone, want %d; %d beside", len(report.Before), len(report.After), alone, len(report.Beside))
+	if one.Replayed == 0 || one.Replayed >= settings.Stored {
+		t.Errorf("%d were replayed", one.Replayed)
 	}
 	if text := report.markdown(); !strings.Contains(text, "| scheduler |") || strings.Contains(text, "NaN") || strings.Contains(text, "%!") {
 		t.Errorf("the report is broken:\n%s", text)
 	}
 }
 
-func TestLiveEventsAreComparedWithTheQuieterOfThoseBeforeAndAfter(t *testing.T) {
-	r := replayReport{Before: []time.Duration{10, 20}, After: []time.Duration{15, 40}, Beside: []time.Duration{1, 60}}
-	if got := r.slower(); got != 3 {
-		t.Errorf("%v times as long", got)
-	}
-	if got := (&replayReport{}).slower(); got != 0 {
-		t.Errorf("%v times as long of nothing", got)
+func TestTheReportOfAReplayComparesRounds(t *testing.T) {
+	r := replayReport{Replays: []besideReplay{
+		{PerSecond: defaultRate, Ratios: []float64{1, 9, 1.5}}, {PerSecond: 500, Ratios: []float64{2, 1.6, 1}},
+	}}
+	for _, want := range []string{"| 100, the default | 1.50 | reached | 1.00, 9.00, 1.50 |", "| 500 | 1.60 | not reached |"} {
+		if text := r.markdown(); !strings.Contains(text, want) {
+			t.Errorf("%s\nis missing in\n%s", want, text)
+		}
 	}
 }

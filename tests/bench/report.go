@@ -57,6 +57,22 @@ func (r Round) auditedRatio() float64 { return r.Pipeline.AuditedPerSecond / r.F
 // perDelivery is the processor time that a process spent on a delivery.
 func (s Stage) perDelivery(name string) time.Duration { return s.CPU[name] / time.Duration(s.Events) }
 
+// perSecond is how many milliseconds of processor time a process spent in a second.
+func (s Stage) perSecond(name string) float64 {
+	return 1000 * s.CPU[name].Seconds() / s.Took.Seconds()
+}
+
+// add takes another stage of the same kind together with this one.
+func (s *Stage) add(other Stage) {
+	s.Events, s.Took, s.Others = s.Events+other.Events, s.Took+other.Took, s.Others+other.Others
+	if s.CPU == nil {
+		s.CPU = map[string]time.Duration{}
+	}
+	for name, used := range other.CPU {
+		s.CPU[name] += used
+	}
+}
+
 // disturbed is the share of the machine that others used.
 func (s Stage) disturbed() float64 {
 	return s.Others.Seconds() / (s.Took.Seconds() * float64(runtime.NumCPU()))
