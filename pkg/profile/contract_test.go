@@ -419,25 +419,3 @@ func BenchmarkDecide(b *testing.B) {
 		c.Decide(status(503), d, testAt, middle)
 	}
 }
-
-// raceEnabled says that the race detector is on.
-var raceEnabled bool
-
-// The allocations are exact, so a test holds them; the times are for benchstat.
-func TestARequestOfAKilobyteTakesAtMostTwelveAllocations(t *testing.T) {
-	if raceEnabled {
-		t.Skip("the race detector allocates on its own account")
-	}
-	d := kilobyte()
-	for _, name := range Builtin().Names() {
-		c, keys := contractOf(t, name), [][]byte{testKey}
-		n := testing.AllocsPerRun(200, func() {
-			if _, err := c.Build(d, keys, testAt); err != nil {
-				t.Fatal(err)
-			}
-		})
-		if n > 12 {
-			t.Errorf("%s: %v allocations", name, n)
-		}
-	}
-}

@@ -113,7 +113,7 @@ func (s *Service) watchDatabase(ctx context.Context) {
 // watchKafka keeps the condition of Kafka up to date until ctx ends: its topics first, then that it answers.
 func (s *Service) watchKafka(ctx context.Context, client *kgo.Client) {
 	topics := s.deps.Kafka.Topics
-	if s.deps.Kafka.WaitTopics(ctx, s.log, s.kafka.Set, topics.Config, topics.Retries) != nil {
+	if s.deps.Kafka.WaitTopics(ctx, s.log, s.kafka.Set, topics.Config, topics.Retries, topics.Deliveries) != nil {
 		return
 	}
 	s.kafka.Set(nil)

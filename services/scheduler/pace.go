@@ -12,7 +12,7 @@ import (
 // and not in front of new events. Subscriptions are told apart by lanes.
 //
 // What is due goes in its order, until nothing more fits. Then it is looked through for lanes that had no turn of late, because others have
-// so much before them: such a lane is owed what an equal share would have given it meanwhile, and that is brought forward.
+// so much before them: such a lane is owed a share of what was finished meanwhile, and that is brought forward.
 type pace struct {
 	mu    sync.Mutex
 	total int // fired or about to be, and unfinished
@@ -109,12 +109,12 @@ func (p *pace) lookAhead(due int64, now time.Time) []window {
 	return w
 }
 
-// owed are those of due retries whose lanes are owed a turn, of paths that finish so many retries of this shard a second. Commands
-// cost the path nothing.
+// owed are those of due retries whose lanes are owed a turn, of a path that finishes so many retries of this shard a second: up to twice what
+// an equal share would have given them since the last one, because they have waited. Commands cost the path nothing.
 func (p *pace) owed(list []retryqueue.Waiting, rate float64, now time.Time) []retryqueue.Waiting {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	taken := map[*lane]float64{}
+	taken := map[*lane]int{}
 	var owed []retryqueue.Waiting
 	for _, w := range list {
 		if w.Trip.IsCommand() {
@@ -123,8 +123,8 @@ func (p *pace) owed(list []retryqueue.Waiting, rate float64, now time.Time) []re
 		}
 		ln := p.lane(w.Lane, p.crowded)
 		without := now.Sub(ln.served)
-		share := rate * without.Seconds() / float64(len(p.lanes))
-		if ln.unfinished == 0 && without >= ahead && taken[ln]+1 <= share {
+		share := int(2 * rate * without.Seconds() / float64(len(p.lanes)))
+		if ln.unfinished == 0 && without >= ahead && taken[ln] < share {
 			taken[ln]++
 			owed = append(owed, w)
 		}

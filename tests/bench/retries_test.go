@@ -13,8 +13,9 @@ func TestTheReportOnRetriesSaysWhatHolds(t *testing.T) {
 		retrySettings: retrySettings{Waiting: 1000, Firing: 10, PerSecond: 100, Idle: time.Minute, Storm: 9},
 		Memory:        170_000, MemoryTwice: 340_000, RSS: 60e6, RSSTwice: 160e6, IdleCPU: 0.001, IdleCommands: 1,
 		Rebuild: time.Minute, RebuildWork: 20 * time.Second, Uncached: []firing{{PerSecond: 12_000}}, Cached: []firing{{PerSecond: 30_000}, {PerSecond: 24_000}, {PerSecond: 9_000}},
-		Storms: []stormResult{{Retries: 9, Path: 5000, Offered: 2500, New: tally{PerSecond: 2450}, Share: 0.6, Together: 3000, Took: 40 * time.Second, Behind: 10 * time.Second}},
-		Late:   []time.Duration{9 * time.Millisecond, 2 * time.Millisecond, 200 * time.Millisecond},
+		Storms: []stormResult{{Retries: 9, Path: 5000, Offered: 2500, New: tally{PerSecond: 2450}, Share: 0.6, Together: 3000, Took: 40 * time.Second, Behind: 10 * time.Second},
+			{Retries: 90, Answers: unhurried, Path: 5000, Share: 0.4, Together: 3999, Took: time.Minute, Behind: time.Second}},
+		Late: []time.Duration{9 * time.Millisecond, 2 * time.Millisecond, 200 * time.Millisecond},
 	}
 	text := r.markdown()
 	if strings.Contains(text, "%!") || strings.Contains(text, "NaN") {
@@ -25,7 +26,9 @@ func TestTheReportOnRetriesSaysWhatHolds(t *testing.T) {
 		"| scheduler, peak RSS with 2000 | 160 MB | 150 MB | **missed** |", "| fired, bodies cached | 24000 /s, median of 30000, 24000, 9000 | 25,000 /s | **missed** |",
 		"| lateness at 100 due/s, p50 | 9.0 ms | 15 ms | holds |", "| p99 | 200.0 ms | 100 ms | **missed** |", "| earliest | 2.0 ms | never early | holds |",
 		"| storm of 9, answers at once: what new events had of the path beside it | 60 % | 50 % | holds |",
-		"| delivered of both, until all were; without a storm 5000 /s | 3000 /s | 4000 /s | **missed** |",
+		"| delivered of both, until all were; without a storm 5000 /s | 3000 /s | none, see below | holds |",
+		"| storm of 90, answers after 100ms: what new events had of the path beside it | 40 % | 50 % | **missed** |",
+		"| delivered of both, until all were; without a storm 5000 /s | 3999 /s | 4000 /s | **missed** |",
 		"| 200 of one endpoint that were due a second later, of the storm's 40 s | 10 s | 20 s | holds |",
 	} {
 		if !strings.Contains(text, line+"\n") {

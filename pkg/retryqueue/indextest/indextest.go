@@ -32,26 +32,27 @@ type Fixture struct {
 // Run runs the suite; open is called for every test.
 func Run(t *testing.T, open func(t *testing.T) Fixture) {
 	for name, test := range map[string]func(*testing.T, Fixture){
-		"DueTripsAreClaimedInOrderAndNeverEarly":    dueInOrder,
-		"AnIndexElsewhereIsNotChanged":              applyComparesOffsets,
-		"ASecondRecordOfATripMovesOnlyThePointer":   secondRecord,
-		"ATombstoneRemovesTheTripAndNoOther":        tombstone,
-		"AClaimIsALease":                            lease,
-		"AnAckRemovesOnlyWhatIsUnderItsLease":       ack,
-		"ALostIndexRefusesToBeClaimedFrom":          lost,
-		"AResetEmptiesThePartitionAlone":            reset,
-		"TheScriptCacheMayBeLost":                   scriptCache,
-		"AMissingPointerIsReported":                 damaged,
-		"AFullBatchFitsInOneRoundTrip":              fullBatch,
-		"NumbersOfAnySizeSurvive":                   largeNumbers,
-		"LookingInsideCountsWhatWaits":              look,
-		"RandomHistoriesMeanTheSameAsInTheModel":    random,
-		"AnEmptyIndexHasNothingAndSaysSo":           empty,
-		"RepeatingAnAppliedBatchFindsTheIndexMoved": repeated,
-		"AClaimOfNothingOnlyLooks":                  claimNothing,
-		"PartitionsDoNotSeeEachOther":               partitions,
-		"OnlyWhatIsDueWhenItIsThoughtToBeIsMoved":   move,
-		"TheWaitingTripsOfAGenerationAreFound":      find,
+		"DueTripsAreClaimedInOrderAndNeverEarly":      dueInOrder,
+		"WhatIsDueTogetherGoesInTheOrderOfItsRecords": dueTogether,
+		"AnIndexElsewhereIsNotChanged":                applyComparesOffsets,
+		"ASecondRecordOfATripMovesOnlyThePointer":     secondRecord,
+		"ATombstoneRemovesTheTripAndNoOther":          tombstone,
+		"AClaimIsALease":                              lease,
+		"AnAckRemovesOnlyWhatIsUnderItsLease":         ack,
+		"ALostIndexRefusesToBeClaimedFrom":            lost,
+		"AResetEmptiesThePartitionAlone":              reset,
+		"TheScriptCacheMayBeLost":                     scriptCache,
+		"AMissingPointerIsReported":                   damaged,
+		"AFullBatchFitsInOneRoundTrip":                fullBatch,
+		"NumbersOfAnySizeSurvive":                     largeNumbers,
+		"LookingInsideCountsWhatWaits":                look,
+		"RandomHistoriesMeanTheSameAsInTheModel":      random,
+		"AnEmptyIndexHasNothingAndSaysSo":             empty,
+		"RepeatingAnAppliedBatchFindsTheIndexMoved":   repeated,
+		"AClaimOfNothingOnlyLooks":                    claimNothing,
+		"PartitionsDoNotSeeEachOther":                 partitions,
+		"OnlyWhatIsDueWhenItIsThoughtToBeIsMoved":     move,
+		"TheWaitingTripsOfAGenerationAreFound":        find,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}
@@ -140,6 +141,23 @@ func dueInOrder(t *testing.T, f Fixture) {
 	}
 	if early := f.claim(t, 10, long).Entries; len(early) != 0 {
 		t.Fatalf("claimed early: %v", early)
+	}
+}
+
+func dueTogether(t *testing.T, f Fixture) {
+	const n = 200
+	due := f.now(t).Truncate(time.Millisecond).Add(-time.Second)
+	ops := make([]retryqueue.Op, n)
+	for i := range ops {
+		ops[i] = add(i, due, int64(i*37%n)*64)
+	}
+	f.apply(t, retryqueue.None, n*64, ops...)
+	for first := 0; first < n; first += 50 {
+		for i, e := range f.claim(t, 50, long).Entries {
+			if want := int64(first+i) * 64; e.Offset != want {
+				t.Fatalf("claimed the record at %d, want %d", e.Offset, want)
+			}
+		}
 	}
 }
 
@@ -451,7 +469,7 @@ func (h *history) apply(r *rapid.T) {
 	ops := rapid.SliceOfN(rapid.Custom(func(r *rapid.T) retryqueue.Op {
 		op := retryqueue.Op{Trip: Trip(rapid.IntRange(0, 9).Draw(r, "trip")), Remove: rapid.Bool().Draw(r, "remove")}
 		if !op.Remove {
-			op.Offset = last
+			op.Offset = last * 50
 			op.Lane = uint16(rapid.IntRange(0, 3).Draw(r, "lane"))
 			op.Due = time.UnixMilli(rapid.SampledFrom([]int64{1000, 2000, 3000, 1 << 45}).Draw(r, "due"))
 		}

@@ -1,6 +1,7 @@
 package indextest
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -18,7 +19,9 @@ type Model struct {
 // Place is one waiting trip of a [Model].
 type Place struct {
 	Score, Offset int64
-	Lane          uint16
+	// Turn orders what has the same score: by record, until it is claimed or moved.
+	Turn int64
+	Lane uint16
 }
 
 // NewModel is an index to which nothing has been applied.
@@ -38,7 +41,7 @@ func (m *Model) Apply(expected, last int64, ops []retryqueue.Op) bool {
 		}
 		place, waits := m.Waiting[op.Trip]
 		if !waits {
-			place.Score = op.Due.UnixMilli()
+			place.Score, place.Turn = op.Due.UnixMilli(), op.Offset/64%4096
 		}
 		place.Offset, place.Lane = op.Offset, op.Lane
 		m.Waiting[op.Trip] = place
@@ -59,15 +62,13 @@ func (m *Model) Claim(now int64, n int, lease time.Duration, applied int64) ([]r
 		}
 	}
 	slices.SortFunc(due, func(a, b webhook.Trip) int {
-		if d := m.Waiting[a].Score - m.Waiting[b].Score; d != 0 {
-			return int(d)
-		}
-		return slices.Compare(a.Compact(), b.Compact())
+		x, y := m.Waiting[a], m.Waiting[b]
+		return cmp.Or(cmp.Compare(x.Score, y.Score), cmp.Compare(x.Turn, y.Turn), slices.Compare(a.Compact(), b.Compact()))
 	})
 	entries := make([]retryqueue.Entry, 0, n)
 	for _, trip := range due[:min(n, len(due))] {
 		place := m.Waiting[trip]
-		place.Score = now + lease.Milliseconds()
+		place.Score, place.Turn = now+lease.Milliseconds(), 0
 		m.Waiting[trip] = place
 		entries = append(entries, retryqueue.Entry{Trip: trip, Offset: place.Offset, Lane: place.Lane})
 	}
@@ -90,7 +91,7 @@ func (m *Model) Ack(token int64, trips []webhook.Trip) int {
 func (m *Model) Move(moves ...retryqueue.Move) (moved int) {
 	for _, v := range moves {
 		if place, waits := m.Waiting[v.Trip]; waits && place.Score == v.From.UnixMilli() {
-			place.Score = v.To.UnixMilli()
+			place.Score, place.Turn = v.To.UnixMilli(), 0
 			m.Waiting[v.Trip] = place
 			moved++
 		}
