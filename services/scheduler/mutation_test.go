@@ -109,7 +109,7 @@ var mutations = []struct {
 	},
 	{
 		"one endpoint takes all the room", "pace.go",
-		"if ln.unfinished == 0", "if false",
+		"if ln.unfinished == 0 && without", "if false && without",
 		"TestAnEndpoint",
 	},
 	{
