@@ -59,8 +59,8 @@ func (l *lanes) may(c class) bool {
 	return l.running < l.max && l.held[c] < max(1, l.max/16) && l.held[fresh]+l.held[slow] < l.room(fresh)
 }
 
-// classify notes what class a lane has become.
-func (l *lanes) classify(ln *lane, now time.Time) class {
+// reclassify notes what class a lane has become, and counts its slots under that.
+func (l *lanes) reclassify(ln *lane, now time.Time) class {
 	l.held[ln.holding] -= ln.running
 	ln.holding = ln.classify(now)
 	l.held[ln.holding] += ln.running
@@ -200,7 +200,7 @@ func (l *lanes) close() {
 
 // wake puts a lane in line for a slot where it has something to begin, now or when its rate permits.
 func (l *lanes) wake(ln *lane, now time.Time) {
-	class := l.classify(ln, now)
+	class := l.reclassify(ln, now)
 	if ln.queued || ln.waiting() == 0 || !ln.free(now) {
 		return
 	}
@@ -236,7 +236,7 @@ func (l *lanes) dispatch(now time.Time) {
 	for ln := l.pick(); ln != nil; ln = l.pick() {
 		ln.queued = false
 		// Much may have changed since the lane was put in line.
-		if ln.class == l.classify(ln, now) && ln.free(now) {
+		if ln.class == l.reclassify(ln, now) && ln.free(now) {
 			l.beginNext(ln, now)
 		}
 		l.wake(ln, now)

@@ -99,12 +99,10 @@ func (s *Service) lookAhead(ctx context.Context, sh *shard, claim retryqueue.Cla
 	defer cancel()
 	var moves []retryqueue.Move
 	var err error
-	for _, w := range sh.pace.lookAhead(claim.Due, now) {
+	for _, w := range sh.pace.lookAhead(claim.Due, claim.Next, now) {
 		list, failed := s.deps.Index.List(ctx, sh.partition, w.from, w.count)
 		err = errors.Join(err, failed)
-		for _, owed := range sh.pace.owed(list, rate, now) {
-			moves = append(moves, retryqueue.Move{Trip: owed.Trip, From: owed.Due, To: claim.Next.Add(-time.Millisecond)})
-		}
+		moves = append(moves, sh.pace.owed(list, rate, now)...)
 	}
 	moved, failed := s.deps.Index.Move(ctx, sh.partition, moves...)
 	s.redis.report(ctx, sh.asker(askAhead), errors.Join(err, failed))

@@ -22,6 +22,9 @@ type pace struct {
 	stopped bool
 	// crowded is since when more has been due than was claimed; zero while it is not.
 	crowded time.Time
+	// front is the due time of what is brought forward: before all else that was due when it began to be crowded. What has the same due
+	// time goes in no order of its own, so that nobody's comes always first.
+	front time.Time
 	// rank is where among what is due to look on, and looked when that was done last.
 	rank   int64
 	looked time.Time
@@ -66,7 +69,7 @@ func (p *pace) admit(entries []retryqueue.Entry, due int64, now time.Time) {
 	defer p.mu.Unlock()
 	switch {
 	case due == 0:
-		p.crowded, p.rank = time.Time{}, 0
+		p.crowded, p.front, p.rank = time.Time{}, time.Time{}, 0
 	case p.crowded.IsZero():
 		p.crowded = now
 	}
@@ -91,12 +94,15 @@ func (p *pace) lane(number uint16, served time.Time) *lane {
 // window is a range of ranks in the order of due times.
 type window struct{ from, count int64 }
 
-// lookAhead is what to look at of so many that are due and do not fit: nothing, if that was done just now.
-func (p *pace) lookAhead(due int64, now time.Time) []window {
+// lookAhead is what to look at of so many that are due and do not fit, of which the first is due at a time: nothing, if that was done just now.
+func (p *pace) lookAhead(due int64, first, now time.Time) []window {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if now.Sub(p.looked) < lookAheadEvery {
 		return nil
+	}
+	if p.front.IsZero() {
+		p.front = first.Add(-time.Millisecond)
 	}
 	p.looked = now
 	if p.rank >= due {
@@ -110,15 +116,20 @@ func (p *pace) lookAhead(due int64, now time.Time) []window {
 }
 
 // owed are those of due retries whose lanes are owed a turn, of a path that finishes so many retries of this shard a second: up to twice what
-// an equal share would have given them since the last one, because they have waited. Commands cost the path nothing.
-func (p *pace) owed(list []retryqueue.Waiting, rate float64, now time.Time) []retryqueue.Waiting {
+// an equal share would have given them since the last one, because they have waited. Commands cost the path nothing. What is at the
+// front already is not moved again.
+func (p *pace) owed(list []retryqueue.Waiting, rate float64, now time.Time) []retryqueue.Move {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	taken := map[*lane]int{}
-	var owed []retryqueue.Waiting
+	var owed []retryqueue.Move
 	for _, w := range list {
+		forward := retryqueue.Move{Trip: w.Trip, From: w.Due, To: p.front}
+		if !w.Due.After(p.front) {
+			continue
+		}
 		if w.Trip.IsCommand() {
-			owed = append(owed, w)
+			owed = append(owed, forward)
 			continue
 		}
 		ln := p.lane(w.Lane, p.crowded)
@@ -126,7 +137,7 @@ func (p *pace) owed(list []retryqueue.Waiting, rate float64, now time.Time) []re
 		share := int(2 * rate * without.Seconds() / float64(len(p.lanes)))
 		if ln.unfinished == 0 && without >= ahead && taken[ln] < share {
 			taken[ln]++
-			owed = append(owed, w)
+			owed = append(owed, forward)
 		}
 	}
 	for ln := range taken {

@@ -116,15 +116,27 @@ func (r *road) fire() {
 		return
 	}
 	r.path.crowded.Store(true)
-	var forward []retryqueue.Waiting
-	for _, w := range r.pace.lookAhead(int64(due-n), r.now) {
-		forward = append(forward, r.pace.owed(r.due[w.from:w.from+w.count], rate, r.now)...)
+	var moves []retryqueue.Move
+	for _, w := range r.pace.lookAhead(int64(due-n), r.due[0].Due, r.now) {
+		moves = append(moves, r.pace.owed(r.due[w.from:w.from+w.count], rate, r.now)...)
 	}
-	if len(forward) == 0 {
-		return
+	r.move(moves)
+}
+
+// move does what the index does.
+func (r *road) move(moves []retryqueue.Move) {
+	to := map[webhook.Trip]time.Time{}
+	for _, m := range moves {
+		to[m.Trip] = m.To
 	}
-	r.due = slices.DeleteFunc(r.due, func(w retryqueue.Waiting) bool { return slices.Contains(forward, w) })
-	r.due = append(forward, r.due...)
+	for i, w := range r.due {
+		if at, moved := to[w.Trip]; moved {
+			r.due[i].Due = at
+		}
+	}
+	if len(moves) > 0 {
+		slices.SortStableFunc(r.due, func(a, b retryqueue.Waiting) int { return a.Due.Compare(b.Due) })
+	}
 }
 
 // dueNow is how many are due.

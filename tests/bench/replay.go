@@ -170,12 +170,10 @@ func (i *installation) round(ctx context.Context, long time.Duration, one *besid
 	if err := i.steer(ctx, id, "pause"); err != nil {
 		return err
 	}
-	before := measure(i.pids())
-	alone, err := i.live(ctx, long)
+	alone, err := i.watched(ctx, long, &one.AloneCPU)
 	if err != nil {
 		return fmt.Errorf("alone: %w", err)
 	}
-	one.AloneCPU.add(newStage(len(alone), before, measure(i.pids())))
 	begun, err := arrivedAt(ctx, replayed)
 	if err != nil {
 		return err
@@ -190,12 +188,10 @@ func (i *installation) round(ctx context.Context, long time.Duration, one *besid
 	if begun, err = arrivedAt(ctx, replayed); err != nil {
 		return err
 	}
-	before = measure(i.pids())
-	beside, err := i.live(ctx, long)
+	beside, err := i.watched(ctx, long, &one.BesideCPU)
 	if err != nil {
 		return fmt.Errorf("beside: %w", err)
 	}
-	one.BesideCPU.add(newStage(len(beside), before, measure(i.pids())))
 	arrived, err := arrivedAt(ctx, replayed)
 	if err != nil {
 		return err
@@ -204,6 +200,16 @@ func (i *installation) round(ctx context.Context, long time.Duration, one *besid
 	one.Ratios = append(one.Ratios, float64(quantile(beside, 0.99))/float64(max(quantile(alone, 0.99), 1)))
 	one.Alone, one.Beside = append(one.Alone, alone...), append(one.Beside, beside...)
 	return profiled()
+}
+
+// watched measures live events for so long, and adds what the processes spent meanwhile.
+func (i *installation) watched(ctx context.Context, long time.Duration, spent *Stage) ([]time.Duration, error) {
+	before := measure(i.pids())
+	times, err := i.live(ctx, long)
+	if err == nil {
+		spent.add(newStage(len(times), before, measure(i.pids())))
+	}
+	return times, err
 }
 
 func arrivedAt(ctx context.Context, c receiverClient) (int, error) {

@@ -79,7 +79,7 @@ func (b *retryBench) storm(ctx context.Context, s *stormResult) error {
 }
 
 // weather watches the storm from its first moment to its end.
-func (b *retryBench) weather(ctx context.Context, r *rig, due time.Time, s *stormResult) (err error) {
+func (b *retryBench) weather(ctx context.Context, r *rig, due time.Time, s *stormResult) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
@@ -93,17 +93,18 @@ func (b *retryBench) weather(ctx context.Context, r *rig, due time.Time, s *stor
 		s.Behind = time.Since(due)
 		behind <- err
 	}()
-	var shared [2]map[string]int
-	for i, long := range []time.Duration{beside / 5, beside - beside/5} { // the beginning does not count
-		if err := r.pace(ctx, long, flow{int(s.Offered), among("new", stormEndpoints)}); err != nil {
-			return err
-		}
-		if shared[i], err = r.tallies(ctx, "storm", "new"); err != nil {
-			return err
-		}
+	if err := r.pace(ctx, beside, flow{int(s.Offered), among("new", stormEndpoints)}); err != nil {
+		return err
 	}
-	fresh, amid := shared[1]["new"]-shared[0]["new"], shared[1]["storm"]-shared[0]["storm"]
-	s.Share = float64(fresh) / float64(max(fresh+amid, 1))
+	amid, err := r.receiver.tally(ctx, "storm")
+	if err != nil {
+		return err
+	}
+	fresh, err := r.receiver.tally(ctx, "new")
+	if err != nil {
+		return err
+	}
+	s.Share = float64(fresh.Events) / float64(max(fresh.Events+amid.Events, 1))
 	end, err := r.drained(ctx, "storm", s.Retries)
 	if err != nil {
 		return err
@@ -113,22 +114,12 @@ func (b *retryBench) weather(ctx context.Context, r *rig, due time.Time, s *stor
 		return err
 	}
 	s.Together = float64(end.Events+s.New.Events) / time.Since(due).Seconds()
+	if err := <-behind; err != nil {
+		return err
+	}
 	b.say(fmt.Sprintf("storm of %d: the path does %.0f/s; beside the storm new ones (%.0f/s, p99 %s) had %.0f %% of it; both together %.0f/s, all after %v, those behind after %v, %d twice",
 		s.Retries, s.Path, s.Offered, ms(time.Duration(s.New.P99)), 100*s.Share, s.Together, s.Took, s.Behind, s.Duplicates))
-	return <-behind
-}
-
-// tallies counts the events that have arrived at groups.
-func (r *rig) tallies(ctx context.Context, groups ...string) (map[string]int, error) {
-	counts := map[string]int{}
-	for _, group := range groups {
-		t, err := r.receiver.tally(ctx, group)
-		if err != nil {
-			return nil, err
-		}
-		counts[group] = t.Events
-	}
-	return counts, nil
+	return nil
 }
 
 // retries writes retries that are all due at one moment.
