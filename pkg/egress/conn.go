@@ -2,7 +2,6 @@ package egress
 
 import (
 	"cmp"
-	"container/list"
 	"errors"
 	"fmt"
 	"io"
@@ -22,8 +21,7 @@ type conn struct {
 	// left is how many bytes may still be read.
 	left int
 
-	since time.Time     // it has been idle
-	place *list.Element // among those which are
+	since time.Time // it has been idle
 }
 
 // past is a deadline that is over.

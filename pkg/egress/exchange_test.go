@@ -225,8 +225,8 @@ func TestAConnectionIsClosedWhenItHasBeenIdleForLong(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
 		for _, want := range []time.Duration{90 * time.Second, 150 * time.Second, 160 * time.Second} {
-			if got := <-closed; got != want {
-				t.Errorf("closed after %s, want %s", got, want)
+			if got := <-closed; got < want || got > want+idleTimeout/10 {
+				t.Errorf("closed after %s, want %s or little more", got, want)
 			}
 		}
 		if transport.pool.timer != nil || len(transport.pool.hosts) != 0 {
@@ -386,9 +386,10 @@ func TestTheLongestIdleIsClosedWhereThereAreTooMany(t *testing.T) {
 			if got := post(t, transport, "http://"+host+".example"); got.StatusCode != http.StatusOK {
 				t.Errorf("%+v", got)
 			}
+			time.Sleep(time.Second)
 		}
-		if len(*conns) != 4 || transport.pool.idle.Len() != 2 || len(transport.pool.hosts) != 2 {
-			t.Errorf("%d connections, %d idle, %d hosts", len(*conns), transport.pool.idle.Len(), len(transport.pool.hosts))
+		if len(*conns) != 4 || transport.pool.idle != 2 || len(transport.pool.hosts) != 2 {
+			t.Errorf("%d connections, %d idle, %d hosts", len(*conns), transport.pool.idle, len(transport.pool.hosts))
 		}
 	})
 }

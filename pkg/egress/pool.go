@@ -2,7 +2,6 @@ package egress
 
 import (
 	"cmp"
-	"container/list"
 	"context"
 	"errors"
 	"fmt"
@@ -35,7 +34,7 @@ type pool struct {
 
 	mu    sync.Mutex
 	hosts map[origin]*host
-	idle  *list.List // of *conn; the oldest is in front
+	idle  int // connections of all hosts
 	timer *time.Timer
 }
 
@@ -48,7 +47,7 @@ type host struct {
 }
 
 func newPool(perHost, maxIdle int) *pool {
-	return &pool{perHost: perHost, maxIdle: maxIdle, hosts: map[origin]*host{}, idle: list.New()}
+	return &pool{perHost: perHost, maxIdle: maxIdle, hosts: map[origin]*host{}}
 }
 
 // take returns the connection to an origin that was used last. Where there is none it returns nil, and the caller makes
@@ -62,7 +61,7 @@ func (p *pool) take(ctx context.Context, to origin) (*host, *conn, error) {
 	}
 	if last := len(h.idle) - 1; last >= 0 {
 		c := h.idle[last]
-		p.forget(c, last)
+		p.remove(h, last)
 		p.mu.Unlock()
 		return h, c, nil
 	}
@@ -111,25 +110,49 @@ func (p *pool) give(h *host, c *conn) {
 		return
 	}
 	c.since = time.Now()
-	c.place = p.idle.PushBack(c)
 	h.idle = append(h.idle, c)
+	p.idle++
 	p.watch()
-	tooMany := p.idle.Len() > p.maxIdle
+	var out *conn
+	if p.idle > p.maxIdle {
+		out = p.evict()
+	}
 	p.mu.Unlock()
-	if tooMany {
-		p.shed(func(*conn) bool { return p.idle.Len() > p.maxIdle })
+	if out != nil {
+		_ = out.Close() // it was idle
 	}
 }
 
-// shed closes idle connections, the oldest first, as long as they are superfluous.
-func (p *pool) shed(superfluous func(oldest *conn) bool) {
+// evict removes an idle connection that is among the oldest: of the oldest of a few hosts, which are picked at random. An order of
+// all of them would cost every request more than a better choice is worth.
+func (p *pool) evict() *conn {
+	const few = 8
+	var oldest *conn
+	looked := 0
+	for _, h := range p.hosts {
+		if len(h.idle) > 0 && (oldest == nil || h.idle[0].since.Before(oldest.since)) {
+			oldest = h.idle[0]
+		}
+		if looked++; looked >= few && oldest != nil {
+			break
+		}
+	}
+	p.remove(oldest.host, 0)
+	p.closed(oldest.host)
+	return oldest
+}
+
+// shed closes the connections that have been idle for so long.
+func (p *pool) shed(idle time.Duration) {
 	var out []*conn
+	now := time.Now()
 	p.mu.Lock()
-	for first := p.idle.Front(); first != nil && superfluous(first.Value.(*conn)); first = p.idle.Front() {
-		c := first.Value.(*conn)
-		p.forget(c, 0)
-		p.closed(c.host)
-		out = append(out, c)
+	for _, h := range p.hosts {
+		for len(h.idle) > 0 && now.Sub(h.idle[0].since) >= idle {
+			out = append(out, h.idle[0])
+			p.remove(h, 0)
+			p.closed(h)
+		}
 	}
 	if p.timer != nil {
 		p.timer.Stop()
@@ -142,21 +165,17 @@ func (p *pool) shed(superfluous func(oldest *conn) bool) {
 	}
 }
 
-// watch sets the timer for the oldest connection, unless it is set for that or an older one.
+// watch has connections closed that were idle for too long, within a tenth of that.
 func (p *pool) watch() {
-	oldest := p.idle.Front()
-	if p.timer != nil || oldest == nil {
-		return
+	if p.timer == nil && p.idle > 0 {
+		p.timer = time.AfterFunc(idleTimeout/10, func() { p.shed(idleTimeout) })
 	}
-	p.timer = time.AfterFunc(idleTimeout-time.Since(oldest.Value.(*conn).since), func() {
-		p.shed(func(c *conn) bool { return time.Since(c.since) >= idleTimeout })
-	})
 }
 
-// forget takes a connection out of what is idle; at is its place at its host.
-func (p *pool) forget(c *conn, at int) {
-	c.host.idle = slices.Delete(c.host.idle, at, at+1)
-	p.idle.Remove(c.place)
+// remove takes a connection out of what is idle; at is its place at its host.
+func (p *pool) remove(h *host, at int) {
+	h.idle = slices.Delete(h.idle, at, at+1)
+	p.idle--
 }
 
 func (p *pool) closed(h *host) {

@@ -82,7 +82,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // CloseIdleConnections closes the connections that are not in use.
 func (t *Transport) CloseIdleConnections() {
-	t.pool.shed(func(*conn) bool { return true })
+	t.pool.shed(0)
 	t.http2.CloseIdleConnections()
 }
 

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http/httpguts"
+
+	"github.com/hookline/hookline/pkg/webhook"
 )
 
 // Parse reads one profile file. The error joins everything wrong in it, each with the file's name and the line.
@@ -68,6 +70,7 @@ func (c *compiler) profile(sp *spec) *Profile {
 	p.settings = c.settings(p, sp)
 	p.callback = c.callback(sp.Callback)
 	c.rest(p, sp)
+	p.plain = p.contract(&webhook.Overrides{})
 	return p
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -30,8 +31,12 @@ type staticHeader struct {
 	values []string
 }
 
-// Contract joins the profile with a subscription's overrides. The error joins what [Profile.Check] reports.
+// Contract joins the profile with a subscription's overrides. The error joins what [Profile.Check] reports. Without
+// overrides it is one contract for all subscriptions.
 func (p *Profile) Contract(o webhook.Overrides) (*Contract, error) {
+	if reflect.ValueOf(o).IsZero() {
+		return p.plain, nil
+	}
 	if list := p.Check(o); len(list) > 0 {
 		errs := make([]error, len(list))
 		for i, problem := range list {
@@ -39,8 +44,13 @@ func (p *Profile) Contract(o webhook.Overrides) (*Contract, error) {
 		}
 		return nil, fmt.Errorf("overrides of profile %s: %w", p.Name, errors.Join(errs...))
 	}
+	return p.contract(&o), nil
+}
+
+// contract is for overrides that have been checked.
+func (p *Profile) contract(o *webhook.Overrides) *Contract {
 	c := &Contract{p: p, trace: p.trace}
-	c.settings, _ = p.settings.override(&o)
+	c.settings, _ = p.settings.override(o)
 	if o.Traceparent != nil {
 		c.trace = *o.Traceparent
 	}
@@ -48,7 +58,7 @@ func (p *Profile) Contract(o webhook.Overrides) (*Contract, error) {
 	for _, name := range slices.Sorted(maps.Keys(o.Headers)) {
 		c.static = append(c.static, staticHeader{http.CanonicalHeaderKey(name), []string{o.Headers[name]}})
 	}
-	return c, nil
+	return c
 }
 
 // Profile is the profile that the contract was made from.

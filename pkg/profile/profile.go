@@ -35,6 +35,7 @@ type Profile struct {
 	settings    settings
 	bounds      bounds
 	callback    *Callback
+	plain       *Contract       // without overrides
 	reserved    map[string]bool // canonical names of the headers that the profile writes
 	yaml, json  []byte
 }

@@ -68,21 +68,9 @@ func (ss *session) guarded(it *item) (next step) {
 // perform picks the item up, and makes one request unless the delivery is not to be sent, or not now.
 func (ss *session) perform(it *item) step {
 	d := it.delivery
-	sub, known := ss.deps.Snapshot.Subscription(d.SubscriptionID)
-	switch {
-	case !known && ss.deps.Snapshot.Offset() < d.ConfigOffset:
-		return deferred(d, configDeferral, webhook.ReasonConfig)
-	case !known:
-		return decideWithout(d, webhook.Cancelled, webhook.ReasonSubscriptionDeleted, webhook.ErrorNone)
-	case sub.Status == webhook.SubscriptionDisabled:
-		return decideWithout(d, webhook.Cancelled, webhook.ReasonSubscriptionInactive, webhook.ErrorNone)
-	case sub.Status == webhook.SubscriptionPaused:
-		return deferred(d, ss.lanes.deferral(it.lane, time.Now(), webhook.ReasonPaused), webhook.ReasonPaused)
-	}
-	terms, err := ss.resolve(it.lane, sub, d)
-	if err != nil {
-		ss.deps.Log.ErrorContext(ss.work, "resolve contract", "subscription", sub.ID, "delivery", d.ID, "error", err)
-		return deferred(d, missingDeferral, webhook.ReasonConfig)
+	terms, instead := ss.terms(it.lane, d)
+	if terms == nil {
+		return instead
 	}
 	now := time.Now()
 	if reason, expired := terms.contract.Expired(d, now); expired && it.try == 1 {
@@ -90,16 +78,16 @@ func (ss *session) perform(it *item) step {
 	}
 	keys, err := terms.keys(now)
 	if err != nil {
-		ss.deps.Log.ErrorContext(ss.work, "open secret", "subscription", sub.ID, "delivery", d.ID, "error", err)
+		ss.deps.Log.ErrorContext(ss.work, "open secret", "subscription", d.SubscriptionID, "delivery", d.ID, "error", err)
 		return deferred(d, missingDeferral, webhook.ReasonSecret)
 	}
 	request, err := terms.contract.Build(d, keys, now)
 	if errors.Is(err, profile.ErrSecret) {
-		ss.deps.Log.ErrorContext(ss.work, "sign with secret", "subscription", sub.ID, "delivery", d.ID, "error", err)
+		ss.deps.Log.ErrorContext(ss.work, "sign with secret", "subscription", d.SubscriptionID, "delivery", d.ID, "error", err)
 		return deferred(d, missingDeferral, webhook.ReasonSecret)
 	}
 	if err != nil {
-		ss.deps.Log.WarnContext(ss.work, "event does not fit the contract", "subscription", sub.ID, "delivery", d.ID, "error", err)
+		ss.deps.Log.WarnContext(ss.work, "event does not fit the contract", "subscription", d.SubscriptionID, "delivery", d.ID, "error", err)
 		return decideWithout(d, webhook.DeadLetter, webhook.ReasonContract, webhook.ErrorRequest)
 	}
 	return ss.exchange(it, terms, request)

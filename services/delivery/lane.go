@@ -12,8 +12,9 @@ import (
 // resolved belongs to the lanes' lock.
 type lane struct {
 	id, tenant string
-	// subscription is as it was when last seen: what was learnt is not about a changed one.
+	// subscription is as it was at an offset of the config: what was learnt is not about a changed one.
 	subscription *webhook.Subscription
+	seen         int64
 	queue        fifo[*item]
 	urgent       fifo[*item] // second tries of attempts that have begun
 	running      int
@@ -74,6 +75,9 @@ func (ln *lane) forget(sub *webhook.Subscription, ceiling int) {
 }
 
 func (ln *lane) waiting() int { return ln.queue.len() + ln.urgent.len() }
+
+// rests reports whether there is nothing to be done in the lane.
+func (ln *lane) rests() bool { return ln.running == 0 && ln.waiting() == 0 && !ln.queued }
 
 // holds estimates how long an attempt holds its slot: the average, or how long none has ended where that is longer.
 func (ln *lane) holds(now time.Time) time.Duration {

@@ -14,14 +14,25 @@ import (
 // bench drives lanes by hand: begun has the items whose attempts are under way.
 type bench struct {
 	*lanes
-	begun []*item
-	since map[*item]time.Time
-	now   time.Time
+	begun  []*item
+	since  map[*item]time.Time
+	now    time.Time
+	config *config
 }
 
+// config is a snapshot that knows at most one subscription.
+type config struct {
+	Snapshot
+	offset int64
+	sub    *webhook.Subscription
+}
+
+func (c *config) Offset() int64                                     { return c.offset }
+func (c *config) Subscription(string) (*webhook.Subscription, bool) { return c.sub, c.sub != nil }
+
 func newBench(limit, perLane int) *bench {
-	b := &bench{now: time.UnixMilli(0), since: map[*item]time.Time{}}
-	b.lanes = newLanes(Config{MaxInflight: limit, EndpointInflight: perLane, TenantWeights: map[string]int{"heavy": 3}}, func(it *item) {
+	b := &bench{now: time.UnixMilli(0), since: map[*item]time.Time{}, config: new(config)}
+	b.lanes = newLanes(Config{MaxInflight: limit, EndpointInflight: perLane, TenantWeights: map[string]int{"heavy": 3}}, b.config, func(it *item) {
 		b.begun = append(b.begun, it)
 		b.since[it] = b.now
 	})
@@ -33,7 +44,7 @@ func (b *bench) offerTo(subscription string) (putBack, bool) {
 }
 
 func (b *bench) offerOf(tenant, subscription string) (putBack, bool) {
-	return b.offer(&item{delivery: &webhook.Delivery{SubscriptionID: subscription, Event: webhook.Event{Tenant: tenant}}}, nil, b.now)
+	return b.offer(&item{delivery: &webhook.Delivery{SubscriptionID: subscription, Event: webhook.Event{Tenant: tenant}}}, b.now)
 }
 
 // finish ends the oldest attempt of a subscription.
@@ -413,7 +424,8 @@ func TestAChangedSubscriptionStartsAnew(t *testing.T) {
 		b.finish("a", silent, time.Hour)
 	}
 	it := &item{delivery: &webhook.Delivery{SubscriptionID: "a"}}
-	if _, queued := b.offer(it, &webhook.Subscription{ID: "a"}, b.now); !queued || b.under("a") != 1 {
+	b.config.offset, b.config.sub = 1, &webhook.Subscription{ID: "a"}
+	if _, queued := b.offer(it, b.now); !queued || b.under("a") != 1 {
 		t.Error("what was learnt about an endpoint is held against another")
 	}
 }
@@ -437,7 +449,7 @@ func TestARateIsKeptByWaitingAndByPuttingBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
 		var begun []time.Duration
-		l := newLanes(Config{MaxInflight: 64, EndpointInflight: 64}, nil)
+		l := newLanes(Config{MaxInflight: 64, EndpointInflight: 64}, new(config), nil)
 		l.begin = func(it *item) {
 			begun = append(begun, time.Since(began))
 			go func() {
@@ -447,7 +459,7 @@ func TestARateIsKeptByWaitingAndByPuttingBack(t *testing.T) {
 			}()
 		}
 		offer := func() bool {
-			_, queued := l.offer(&item{delivery: &webhook.Delivery{SubscriptionID: "a"}}, nil, time.Now())
+			_, queued := l.offer(&item{delivery: &webhook.Delivery{SubscriptionID: "a"}}, time.Now())
 			synctest.Wait()
 			return queued
 		}

@@ -12,7 +12,8 @@ import (
 // theirs for long, and half of that also to lanes nothing is known of, so that however many endpoints hang or are new, one
 // that answers still gets slots. Where those that answer take all there are, the others still have a few.
 type lanes struct {
-	begin func(*item)
+	snapshot Snapshot
+	begin    func(*item)
 
 	mu      sync.Mutex
 	byID    map[string]*lane
@@ -38,8 +39,8 @@ type putBack struct {
 	reason webhook.Reason
 }
 
-func newLanes(cfg Config, begin func(*item)) *lanes {
-	l := &lanes{begin: begin, byID: map[string]*lane{}, max: cfg.MaxInflight, perLane: cfg.EndpointInflight, part: 1}
+func newLanes(cfg Config, snapshot Snapshot, begin func(*item)) *lanes {
+	l := &lanes{snapshot: snapshot, begin: begin, byID: map[string]*lane{}, max: cfg.MaxInflight, perLane: cfg.EndpointInflight, part: 1}
 	for i := range l.rings {
 		l.rings[i] = newRing(cfg.TenantWeights)
 	}
@@ -67,19 +68,11 @@ func (l *lanes) reclassify(ln *lane, now time.Time) class {
 	return ln.holding
 }
 
-// offer queues an item, or says why and for how long to put it back where its endpoint would not come to it soon. sub is
-// the subscription as it is now, nil where it is unknown.
-func (l *lanes) offer(it *item, sub *webhook.Subscription, now time.Time) (putBack, bool) {
+// offer queues an item, or says why and for how long to put it back where its endpoint would not come to it soon.
+func (l *lanes) offer(it *item, now time.Time) (putBack, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	ln := l.byID[it.delivery.SubscriptionID]
-	if ln == nil {
-		ln = &lane{id: it.delivery.SubscriptionID, tenant: it.delivery.Event.Tenant}
-		l.byID[ln.id] = ln
-		ln.forget(sub, l.perLane)
-	} else if ln.subscription != sub {
-		ln.forget(sub, l.perLane)
-	}
+	ln := l.of(it.delivery)
 	ln.usedAt = now
 	if reason := ln.refusal(now, ln.queue.len()); reason != webhook.ReasonNone {
 		return putBack{it, ln.deferral(now, reason), reason}, false
@@ -89,6 +82,26 @@ func (l *lanes) offer(it *item, sub *webhook.Subscription, now time.Time) (putBa
 	l.wake(ln, now)
 	l.dispatch(now)
 	return putBack{}, true
+}
+
+// of is the lane of a delivery. The config is asked only where it has changed: with many endpoints a look-up costs several
+// accesses to memory that no cache holds.
+func (l *lanes) of(d *webhook.Delivery) *lane {
+	at := l.snapshot.Offset()
+	ln := l.byID[d.SubscriptionID]
+	if ln != nil && ln.seen == at {
+		return ln
+	}
+	sub, _ := l.snapshot.Subscription(d.SubscriptionID) // nil where it is unknown
+	if ln == nil {
+		ln = &lane{id: d.SubscriptionID, tenant: d.Event.Tenant}
+		l.byID[ln.id] = ln
+		ln.forget(sub, l.perLane)
+	} else if ln.subscription != sub {
+		ln.forget(sub, l.perLane)
+	}
+	ln.seen = at
+	return ln
 }
 
 // resume queues the second try of an attempt, before everything else of its lane.
@@ -175,6 +188,12 @@ func (l *lanes) sweep(now time.Time) []putBack {
 		if elapsed > 0 {
 			ln.measure(elapsed)
 		}
+		if ln.rests() {
+			if now.Sub(ln.usedAt) > forgetLane {
+				delete(l.byID, id)
+			}
+			continue
+		}
 		for ln.queue.len() > 0 {
 			reason := ln.refusal(now, ln.queue.len()-1)
 			if reason == webhook.ReasonNone {
@@ -183,9 +202,6 @@ func (l *lanes) sweep(now time.Time) []putBack {
 			late = append(late, putBack{ln.queue.popBack(), ln.deferral(now, reason), reason})
 		}
 		l.wake(ln, now)
-		if ln.running == 0 && ln.waiting() == 0 && !ln.queued && now.Sub(ln.usedAt) > forgetLane {
-			delete(l.byID, id)
-		}
 	}
 	l.dispatch(now)
 	return late

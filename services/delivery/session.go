@@ -85,7 +85,7 @@ func (s *Service) session(ctx context.Context) error {
 		room: make(chan struct{}, 1), finished: make(chan struct{}, 1), hands: make(chan *item), over: make(chan struct{}), partitions: map[int32]*partition{},
 	}
 	defer close(ss.over)
-	ss.lanes = newLanes(s.cfg, ss.begin)
+	ss.lanes = newLanes(s.cfg, s.deps.Snapshot, ss.begin)
 	if err := ss.open(ctx); err != nil {
 		return err
 	}
@@ -256,8 +256,7 @@ func (ss *session) take(p *partition, r *kgo.Record, now time.Time) {
 		ss.finish(it)
 		return
 	}
-	sub, _ := ss.deps.Snapshot.Subscription(delivery.SubscriptionID)
-	if back, queued := ss.lanes.offer(it, sub, now); !queued {
+	if back, queued := ss.lanes.offer(it, now); !queued {
 		ss.putBack(back, r.Value)
 	}
 }

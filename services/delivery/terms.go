@@ -15,6 +15,8 @@ import (
 type resolved struct {
 	subscription *webhook.Subscription
 	secret       *webhook.Secret
+	// asOf is the offset of the config at which they were these, and active.
+	asOf atomic.Int64
 	// made is the contract that the delivery was made under, used the one it goes out under.
 	made, used stamp
 
@@ -53,6 +55,33 @@ func (t *resolved) keys(now time.Time) ([][]byte, error) {
 	}
 	t.live.Store(&l)
 	return l.values, nil
+}
+
+// terms are what an attempt goes by. They are nil where none is to be made; then the step is what follows.
+func (ss *session) terms(ln *lane, d *webhook.Delivery) (*resolved, step) {
+	// The offset first: what changes meanwhile is looked up again.
+	at := ss.deps.Snapshot.Offset()
+	if t := ln.resolved.Load(); t != nil && t.asOf.Load() == at && t.made == (stamp{d.Profile, d.ProfileVersion}) {
+		return t, step{}
+	}
+	sub, known := ss.deps.Snapshot.Subscription(d.SubscriptionID)
+	switch {
+	case !known && at < d.ConfigOffset:
+		return nil, deferred(d, configDeferral, webhook.ReasonConfig)
+	case !known:
+		return nil, decideWithout(d, webhook.Cancelled, webhook.ReasonSubscriptionDeleted, webhook.ErrorNone)
+	case sub.Status == webhook.SubscriptionDisabled:
+		return nil, decideWithout(d, webhook.Cancelled, webhook.ReasonSubscriptionInactive, webhook.ErrorNone)
+	case sub.Status == webhook.SubscriptionPaused:
+		return nil, deferred(d, ss.lanes.deferral(ln, time.Now(), webhook.ReasonPaused), webhook.ReasonPaused)
+	}
+	t, err := ss.resolve(ln, sub, d)
+	if err != nil {
+		ss.deps.Log.ErrorContext(ss.work, "resolve contract", "subscription", sub.ID, "delivery", d.ID, "error", err)
+		return nil, deferred(d, missingDeferral, webhook.ReasonConfig)
+	}
+	t.asOf.Store(at)
+	return t, step{}
 }
 
 // resolve finds the contract, the endpoint and the keys of an attempt. A delivery made under another profile than the

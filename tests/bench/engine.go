@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -103,6 +104,33 @@ func (b *engineBench) used() usage {
 func others(before, after usage) float64 {
 	s := newStage(1, before, after)
 	return s.Others.Seconds() / s.Took.Seconds() / float64(runtime.NumCPU())
+}
+
+// Of so many rounds those count in which others used the machine least.
+const roundsMade, roundsCounted = 5, 3
+
+// calmest makes a measurement several times and returns the ones that count, in the order of how calm it was.
+func calmest[T any](b *engineBench, measure func() (T, error)) ([]T, error) {
+	type round struct {
+		measured T
+		others   float64
+	}
+	rounds := make([]round, roundsMade)
+	for i := range rounds {
+		before := b.used()
+		measured, err := measure()
+		if err != nil {
+			return nil, err
+		}
+		rounds[i] = round{measured, others(before, b.used())}
+		fmt.Fprintf(os.Stderr, "bench:   round %d: %v, others used %.0f %%\n", i+1, measured, 100*rounds[i].others)
+	}
+	slices.SortStableFunc(rounds, func(a, b round) int { return cmp.Compare(a.others, b.others) })
+	counted := make([]T, roundsCounted)
+	for i := range counted {
+		counted[i] = rounds[i].measured
+	}
+	return counted, nil
 }
 
 func (b *engineBench) amount(n int) int { return max(int(float64(n)*b.scale), 20) }

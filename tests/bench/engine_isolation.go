@@ -14,10 +14,6 @@ import (
 
 const healthyRate, slowRate, slowMany, slowSleep = 100, 50, 200, 10_000
 
-// isolationRounds is how often the healthy endpoint is measured alone and beside others, in turn: its p99 alone differs from one
-// time to the next by as much as half.
-const isolationRounds = 3
-
 // beside is what goes on while a healthy endpoint is measured.
 type beside struct {
 	name, title string
@@ -35,32 +31,39 @@ func (b *engineBench) isolation(ctx context.Context) error {
 		{"beside-many", "beside 200 that take 10 s and get 200/s together", []flow{{slowMany, among("slow", slowMany)}}, 0},
 		{"in-storm", fmt.Sprintf("while %d retries of those 200 come due", storm), []flow{{slowRate, one("slow")}}, storm},
 	}
-	var last []tally
-	ratios := make([][]float64, len(besides))
-	for range isolationRounds {
-		round, err := b.besides(ctx, besides)
-		if err != nil {
-			return err
-		}
-		for i, t := range round {
-			ratios[i] = append(ratios[i], float64(t.P99)/float64(round[0].P99))
-		}
-		last = round
+	rounds, err := calmest(b, func() (besidesRound, error) { return b.besides(ctx, besides) })
+	if err != nil {
+		return err
 	}
-	for i, t := range last {
-		target, ratio := "", median(ratios[i])
+	calm := rounds[0]
+	for i, t := range calm {
+		target, ratios := "", make([]float64, len(rounds))
+		for n, round := range rounds {
+			ratios[n] = float64(round[i].P99) / float64(round[0].P99)
+		}
+		ratio := median(ratios)
 		measured := fmt.Sprintf("%.1f/s, p50 %s, p99 %s, longest %s", t.PerSecond, ms(time.Duration(t.P50)), ms(time.Duration(t.P99)), ms(time.Duration(t.Longest)))
 		if i > 0 {
 			target = "100/s, p99 at most twice that alone"
-			measured = fmt.Sprintf("%.2f of its p99 alone, median of %s; last %s", ratio, figures(ratios[i]), measured)
+			measured = fmt.Sprintf("%.2f of its p99 alone, median of %s; the first of them %s", ratio, figures(ratios), measured)
 		}
 		b.add("healthy endpoint at 100/s "+besides[i].title, measured, target, i == 0 || ratio <= 2 && t.PerSecond > 0.97*healthyRate)
 	}
 	return nil
 }
 
-// besides is one round.
-func (b *engineBench) besides(ctx context.Context, besides []beside) (round []tally, err error) {
+// besidesRound are the tallies of one round.
+type besidesRound []tally
+
+func (r besidesRound) String() string {
+	text := "p99"
+	for _, t := range r {
+		text += " " + ms(time.Duration(t.P99))
+	}
+	return text
+}
+
+func (b *engineBench) besides(ctx context.Context, besides []beside) (round besidesRound, err error) {
 	err = b.with(ctx, func(r *rig) error {
 		err := errors.Join(r.subscribe(ctx, "warm", 1, 0), r.subscribe(ctx, "slow", slowMany, slowSleep), r.startAll(ctx, "delivery", "scheduler"))
 		if err == nil {

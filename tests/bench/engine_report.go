@@ -43,10 +43,14 @@ func (b *engineBench) markdown() string {
 		" partitions as the router would, under the contract `standard`; nothing reads the attempts.\n")
 	line("- *Latency* is from when the bench writes a delivery to when the receiver has read the request.")
 	line("- *Deliveries/s* is of the middle half of the requests, so that neither the start nor the tail counts.")
+	line("- *Beside others* and *10,000 endpoints* are measured in %d rounds, each of which compares what was measured within it; the %d count in which "+
+		"others used the machine least, the calmest first.", roundsMade, roundsCounted)
+	line("- *10,000 endpoints*: the first of %d deliveries go to one endpoint after the other, so that all have a connection before the "+
+		"middle half; the processor time is of all deliveries.", speedDeliveries)
 	line("- *Bare loop*: one process, a member of a group, reads as many bodies as the worker sends from a topic and POSTs them, signed, over %d connections; it commits "+
 		"what is sent, and keeps nothing else. With net/http it has the worker's timeout; with fasthttp it commits nothing. "+
 		"Loops and worker are measured in %d rounds, in turn.", connections, pathRounds)
-	line("- *Others used*: the share of the machine that processes outside the bench took during the measurement.")
+	line("- *Others used*: the share of the machine that processes outside the bench took during the measurement, or its host for other machines.")
 	line("- *Retries that come due*: written to the retries topic beforehand with delays that end together.")
 	return text.String()
 }

@@ -196,21 +196,23 @@ func (r *rig) pace(ctx context.Context, long time.Duration, flows ...flow) error
 
 // arrived waits until so many events have come to a group, and gives up where no more come.
 func (r *rig) arrived(ctx context.Context, group string, want int) (tally, error) {
-	const patience = 30 * time.Second
+	const patience = 2 * time.Minute
 	last, changed := -1, time.Now()
 	for {
-		t, err := r.receiver.tally(ctx, group)
+		events, err := r.receiver.events(ctx, group)
 		switch {
-		case err != nil || t.Events >= want:
-			return t, err
-		case t.Events != last:
-			last, changed = t.Events, time.Now()
+		case err != nil:
+			return tally{}, err
+		case events >= want:
+			return r.receiver.tally(ctx, group)
+		case events != last:
+			last, changed = events, time.Now()
 		case time.Since(changed) > patience:
-			return t, fmt.Errorf("%d of %d arrived at %s, and no more came", t.Events, want, group)
+			return tally{}, fmt.Errorf("%d of %d arrived at %s, and no more came", events, want, group)
 		}
 		select {
 		case <-ctx.Done():
-			return t, ctx.Err()
+			return tally{}, ctx.Err()
 		case <-time.After(100 * time.Millisecond):
 		}
 	}

@@ -17,21 +17,24 @@ import (
 
 // endpoints compares ten thousand endpoints, some of them dead, with one.
 func (b *engineBench) endpoints(ctx context.Context) error {
-	var ratios []float64
-	var single, spread lap
-	for range endpointRounds {
-		var err error
-		if single, err = b.speedTo(ctx, func() uint64 { return 0 }); err != nil {
-			return err
+	rounds, err := calmest(b, func() (r endpointsRound, err error) {
+		if r.single, err = b.speedTo(ctx, 1, func() uint64 { return 0 }); err != nil {
+			return r, err
 		}
 		zipf := mathrand.NewZipf(mathrand.New(mathrand.NewPCG(1, 2)), zipfS, zipfV, endpointCount-1)
-		if spread, err = b.speedTo(ctx, zipf.Uint64); err != nil {
-			return err
-		}
-		ratios = append(ratios, spread.perSecond/single.perSecond)
+		r.spread, err = b.speedTo(ctx, endpointCount, zipf.Uint64)
+		return r, err
+	})
+	if err != nil {
+		return err
 	}
+	ratios := make([]float64, len(rounds))
+	for i, r := range rounds {
+		ratios[i] = r.ratio()
+	}
+	single, spread := rounds[0].single, rounds[0].spread
 	ratio := median(ratios)
-	b.add("deliveries/s to 10,000 endpoints, zipf, 1 % of them dead : to one", fmt.Sprintf("%.2f, median of %s; last %.0f : %.0f", ratio, figures(ratios), spread.perSecond, single.perSecond), "at least 0.80", ratio >= 0.8)
+	b.add("deliveries/s to 10,000 endpoints, zipf, 1 % of them dead : to one", fmt.Sprintf("%.2f, median of %s; the first of them %.0f : %.0f", ratio, figures(ratios), spread.perSecond, single.perSecond), "at least 0.80", ratio >= 0.8)
 	b.add("processor time a delivery of it, worker, 10,000 endpoints : one", spread.cost+" : "+single.cost, "", true)
 	for _, name := range []string{partStandardFloor, partFloor} {
 		if err := b.bareEndpoints(ctx, name); err != nil {
@@ -40,6 +43,11 @@ func (b *engineBench) endpoints(ctx context.Context) error {
 	}
 	return nil
 }
+
+type endpointsRound struct{ single, spread lap }
+
+func (r endpointsRound) ratio() float64 { return r.spread.perSecond / r.single.perSecond }
+func (r endpointsRound) String() string { return fmt.Sprintf("%.2f", r.ratio()) }
 
 // bareEndpoints makes the same comparison with a bare loop, of which no endpoint is dead: how much of the speed the connections
 // cost by themselves, at both of their ends.
@@ -61,8 +69,8 @@ func (b *engineBench) bareEndpoints(ctx context.Context, name string) error {
 
 const (
 	endpointCount, deadEvery = 10_000, 100
-	// endpointRounds is how often both are measured, in turn.
-	endpointRounds = 3
+	// speedDeliveries are so many that the first of them, on connections that are being opened, are not in the middle half.
+	speedDeliveries = 300_000
 	// Of Zipf's law.
 	zipfS, zipfV = 1.1, 8
 )
@@ -70,8 +78,9 @@ const (
 func dead(n uint64) bool { return n%deadEvery == deadEvery/2 }
 
 // speedTo measures deliveries a second to endpoints as pick says. All are there, of the dead ones only requests count that
-// were made to others.
-func (b *engineBench) speedTo(ctx context.Context, pick func() uint64) (measured lap, err error) {
+// were made to others. The first deliveries, before what is measured, go to as many different endpoints as pick knows, so that all
+// have a connection: as one endpoint has them.
+func (b *engineBench) speedTo(ctx context.Context, among uint64, pick func() uint64) (measured lap, err error) {
 	err = b.with(ctx, func(r *rig) error {
 		var subscriptions []*webhook.Subscription
 		for n := range uint64(endpointCount) {
@@ -82,8 +91,11 @@ func (b *engineBench) speedTo(ctx context.Context, pick func() uint64) (measured
 			subscriptions = append(subscriptions, engine.Subscription(fmt.Sprintf("s-%d", n), r.receiver.hook(2*int(n), group, wait)))
 		}
 		live := 0
-		err := errors.Join(r.Publish(ctx, subscriptions...), r.preload(ctx, b.amount(300_000), func(int) string {
+		err := errors.Join(r.Publish(ctx, subscriptions...), r.preload(ctx, b.amount(speedDeliveries), func(i int) string {
 			n := pick()
+			if i < endpointCount {
+				n = uint64(i) % among
+			}
 			if !dead(n) {
 				live++
 			}

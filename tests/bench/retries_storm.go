@@ -96,16 +96,16 @@ func (b *retryBench) weather(ctx context.Context, r *rig, due time.Time, s *stor
 	if err := r.pace(ctx, beside, flow{int(s.Offered), among("new", stormEndpoints)}); err != nil {
 		return err
 	}
-	amid, err := r.receiver.tally(ctx, "storm")
+	amid, err := r.receiver.events(ctx, "storm")
 	if err != nil {
 		return err
 	}
-	fresh, err := r.receiver.tally(ctx, "new")
+	fresh, err := r.receiver.events(ctx, "new")
 	if err != nil {
 		return err
 	}
-	s.Share = float64(fresh.Events) / float64(max(fresh.Events+amid.Events, 1))
-	end, err := r.drained(ctx, "storm", s.Retries)
+	s.Share = float64(fresh) / float64(max(fresh+amid, 1))
+	end, err := r.arrived(ctx, "storm", s.Retries)
 	if err != nil {
 		return err
 	}
@@ -134,21 +134,4 @@ func (r *rig) retries(ctx context.Context, count int, due time.Time, pick func(n
 		r.produce(ctx, &kgo.Record{Topic: r.Topics.Retries, Key: []byte(d.Key().String()), Value: wire.EncodeRetry(retry)})
 	}
 	return r.flush(ctx)
-}
-
-// drained waits like arrived, and asks seldom: the receiver sorts what it has.
-func (r *rig) drained(ctx context.Context, group string, want int) (tally, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
-	defer cancel()
-	for {
-		t, err := r.receiver.tally(ctx, group)
-		if err != nil || t.Events >= want {
-			return t, err
-		}
-		select {
-		case <-ctx.Done():
-			return t, fmt.Errorf("%d of %d arrived at %s: %w", t.Events, want, group, ctx.Err())
-		case <-time.After(time.Second):
-		}
-	}
 }
