@@ -65,7 +65,7 @@ of events with 400 bytes of data, of 100 subscriptions.
   nothing is paced. Cached: the cache is large enough for all. From Kafka: there is none.  Cached: %v. From Kafka: %v.
 - *Lateness*: from the broker's append time plus the delay to when a consumer of the deliveries topic has the record; %d retries.
 - *Storm*: with a delivery worker and a receiver, %d endpoints. The path's speed is that of deliveries that wait for the worker, without a
-  storm and a scheduler. The storm is due at one moment; beside it new events are offered at half that speed, for as long as half of the storm
+  storm and a scheduler. The storm is due at one moment; beside it new events are offered at six tenths of that speed, for as long as half of the storm
   needs by itself and a minute at most. Where answers come at once the path is the two processors, of which scheduler, Redis and Kafka take for
   a retry about half as much as its delivery does; where they come after %v it is the worker's slots.%s
 

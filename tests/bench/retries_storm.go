@@ -17,7 +17,7 @@ type stormResult struct {
 	Retries    int
 	Answers    time.Duration // how long receivers take for an answer
 	Path       float64       // delivered a second, without a storm and without a bound
-	Offered    float64       // new events a second beside the storm: half of that
+	Offered    float64       // new events a second beside the storm: more than half of that
 	New        tally         // of them
 	Share      float64       // that new events had of all that was delivered while they came
 	Together   float64       // delivered a second, storm and new events, until all were
@@ -29,6 +29,8 @@ type stormResult struct {
 const (
 	stormEndpoints = 100
 	behindStorm    = 200
+	// offeredOfPath is so much that half of the path is less than what new events want: of exactly half, what is under way at the end is missing.
+	offeredOfPath = 0.6
 	// longestBeside is for how long new events come beside a storm at most.
 	longestBeside = time.Minute
 	// unhurried is what receivers take where the path waits for them and not for the processors.
@@ -47,7 +49,7 @@ func (b *retryBench) storms(ctx context.Context) error {
 	return nil
 }
 
-// storm lets retries of a hundred endpoints be due in the same second, offers new events at half of the speed of the path, and looks
+// storm lets retries of a hundred endpoints be due in the same second, offers new events at more than half of the speed of the path, and looks
 // who gets through. Workers and receiver are real.
 func (b *retryBench) storm(ctx context.Context, s *stormResult) error {
 	e := &engineBench{Servers: b.servers, hookline: b.hookline, dir: b.dir, scale: 1}
@@ -68,7 +70,7 @@ func (b *retryBench) storm(ctx context.Context, s *stormResult) error {
 		if err != nil {
 			return err
 		}
-		s.Path, s.Offered = path.PerSecond, path.PerSecond/2
+		s.Path, s.Offered = path.PerSecond, offeredOfPath*path.PerSecond
 		due := time.Now().Add(5*time.Second + time.Duration(s.Retries)*60*time.Microsecond)
 		if err := errors.Join(r.retries(ctx, s.Retries, due, among("storm", stormEndpoints)),
 			r.retries(ctx, behindStorm, due.Add(time.Second), one("behind"))); err != nil {
