@@ -2,6 +2,7 @@ package retryqueue
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -84,35 +85,32 @@ type Waiting struct {
 // List reads a partition in the order of due times, from a rank on. It is a look, not a snapshot: what fires meanwhile
 // shifts the ranks.
 func (x *Index) List(ctx context.Context, partition int32, rank, limit int64) ([]Waiting, error) {
-	members, err := x.client.ZRangeWithScores(ctx, x.dueKey(partition), rank, rank+limit-1).Result()
+	scores, err := x.client.ZRangeWithScores(ctx, x.dueKey(partition), rank, rank+limit-1).Result()
 	if err != nil {
 		return nil, fmt.Errorf("list timer index %d: %w", partition, err)
 	}
-	pipe := x.client.Pipeline()
-	list := make([]Waiting, len(members))
-	pointers := make([]*redis.StringCmd, len(members))
-	for i, m := range members {
-		member, ok := m.Member.(string)
-		if !ok {
-			return nil, ErrDamaged
-		}
-		if list[i].Trip, err = webhook.ParseCompact([]byte(member)); err != nil {
-			return nil, fmt.Errorf("list timer index %d: %w", partition, err)
-		}
-		list[i].Due = time.UnixMilli(int64(m.Score))
-		pointers[i] = pipe.HGet(ctx, x.bucketPrefix(partition)+bucketOf([]byte(member)), member)
-	}
-	if len(members) == 0 {
+	if len(scores) == 0 {
 		return nil, nil
 	}
-	if _, err := pipe.Exec(ctx); err != nil && !isNil(err) {
+	list, members := make([]Waiting, len(scores)), make([]string, len(scores))
+	for i, s := range scores {
+		list[i].Due = time.UnixMilli(int64(s.Score))
+		members[i], _ = s.Member.(string)
+		if list[i].Trip, err = webhook.ParseCompact([]byte(members[i])); err != nil {
+			return nil, fmt.Errorf("list timer index %d: %w", partition, errors.Join(ErrDamaged, err))
+		}
+	}
+	keys, args := x.memberArgs(partition, 0, members) // nothing is under that lease
+	reply, err := pointersScript.Run(ctx, x.client, keys, args...).Slice()
+	if err != nil {
 		return nil, fmt.Errorf("list timer index %d: %w", partition, err)
 	}
-	for i, pointer := range pointers {
+	r := replyOf(reply)
+	for i := range list {
 		list[i].Offset = None
-		if offset, lane, err := parsePointer(pointer.Val()); err == nil {
+		if offset, lane, err := parsePointer(r.text(i)); err == nil {
 			list[i].Offset, list[i].Lane = offset, lane
 		}
 	}
-	return list, nil
+	return list, r.failed("list", partition)
 }

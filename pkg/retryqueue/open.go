@@ -129,5 +129,3 @@ func openSentinel(rawURL string, opts Options) (redis.UniversalClient, error) {
 	}
 	return redis.NewFailoverClient(o), nil
 }
-
-func isNil(err error) bool { return errors.Is(err, redis.Nil) }

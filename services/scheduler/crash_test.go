@@ -43,7 +43,7 @@ func TestS2AClaimThatDiesBeforeItProducesIsClaimedAgain(t *testing.T) {
 
 func TestS3AClaimThatDiesBeforeItsTombstoneFiresOnceMore(t *testing.T) {
 	whileRunning(t, func(r *rig, p *process) {
-		trips := tripsOfOne(100) // which go in one volley
+		trips := tripsOfOne(40) // which go in one volley
 		r.retry(10*time.Second, trips...)
 		r.after(5 * time.Second)
 		blocked := r.blockProduce(r.cluster.Topics.Retries)
@@ -54,7 +54,7 @@ func TestS3AClaimThatDiesBeforeItsTombstoneFiresOnceMore(t *testing.T) {
 		r.start()
 		r.after(5 * time.Minute)
 		r.want(2, 2, trips...)
-		if n := r.tombstones(); n != 100 {
+		if n := r.tombstones(); n != len(trips) {
 			t.Errorf("%d tombstones", n)
 		}
 	})

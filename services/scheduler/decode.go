@@ -52,7 +52,7 @@ func (s *Service) decode(ctx context.Context, sh *shard, from position, records 
 			continue
 		}
 		if now.Sub(record.Timestamp) < stale { // not what a rebuild reads
-			s.path.deferred(reason)
+			s.path.deferred(op.Trip, reason)
 		}
 		b.add(op, record, now)
 	}

@@ -53,10 +53,11 @@ func (s *Service) fireDue(ctx context.Context, sh *shard) time.Duration {
 	if !position.following {
 		return idle
 	}
-	n, now := 0, time.Now()
-	budget, rate := s.path.bounds(now)
+	n, pause, now := 0, time.Duration(0), time.Now()
+	bounds := s.path.bounds(now)
 	if position.open() {
-		n = min(claimMost, sh.pace.room(budget))
+		n, pause = sh.pace.room(bounds, now)
+		n = min(n, claimMost)
 		if s.slots.Acquire(ctx, int64(n)) != nil {
 			return idle
 		}
@@ -74,13 +75,14 @@ func (s *Service) fireDue(ctx context.Context, sh *shard) time.Duration {
 	s.deps.Metrics.RetriesOverdue.Record(ctx, claim.Overdue().Seconds(), sh.label)
 	s.launch(sh, claim.Token, entries)
 	switch {
-	case n == 0 && position.open(): // until something is finished
-		s.path.crowded.Store(true)
-		if sh.sleepsUntil(claim.Now); claim.Due == 0 {
-			return idle
+	case n == 0 && claim.Due > 0 && position.open(): // until something is finished, or the speed permits more
+		if pause == 0 {
+			s.path.crowded.Store(true)
+			pause = lookAheadEvery
 		}
-		s.lookAhead(ctx, sh, claim, rate, now)
-		return lookAheadEvery
+		sh.sleepsUntil(claim.Now)
+		s.lookAhead(ctx, sh, claim, bounds.rate, now)
+		return pause
 	case len(claim.Entries) == n && n > 0:
 		return 0
 	}

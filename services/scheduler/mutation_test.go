@@ -104,7 +104,7 @@ var mutations = []struct {
 	},
 	{
 		"a storm takes the whole path", "path.go",
-		"return int(rate * ahead.Seconds()),", "return unbounded,",
+		"unfinished: int(rate * ahead.Seconds())", "unfinished: unbounded",
 		"TestAStormLeaves|TestWorkers",
 	},
 	{
@@ -114,8 +114,18 @@ var mutations = []struct {
 	},
 	{
 		"what comes back counts as delivered", "path.go",
-		"float64(finished)-putBack", "float64(finished)-0*putBack",
+		"p.putBack.Swap(0))*", "p.putBack.Swap(0))*0*",
 		"TestWhatIsPutBack",
+	},
+	{
+		"a storm goes round as fast as it comes back", "path.go",
+		"if tried >= tries*through {", "if tried < 0 {",
+		"TestAStormToEndpoints",
+	},
+	{
+		"a shard does not wait for its turn", "pace.go",
+		"p.spent = p.spent.Add(interval(len(entries), p.speed))", "",
+		"TestNoMoreIsFired",
 	},
 	{
 		"what has been claimed is moved", "../../pkg/retryqueue/lua/move.lua",

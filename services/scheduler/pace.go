@@ -20,6 +20,11 @@ type pace struct {
 	fired map[int32][]firing // by partition of the deliveries topic
 	// stopped is set while nothing fits, until something is finished.
 	stopped bool
+	// speed is how many may be fired in a second, and spent up to when what was fired has used that up. It is used in turns, phase after
+	// those of the first shard.
+	speed float64
+	spent time.Time
+	phase time.Duration
 	// crowded is since when more has been due than was claimed; zero while it is not.
 	crowded time.Time
 	// front is the due time of what is brought forward: before all else that was due when it began to be crowded. What has the same due
@@ -42,6 +47,9 @@ type firing struct {
 }
 
 const (
+	// Shards that are bound by a speed fire in turns, each this much after the one before it: often enough that new events wait behind little,
+	// and much enough at once that the requests cost less than the retries.
+	turnEvery = 50 * time.Millisecond
 	// What is due is looked through in steps, so many retries each time, and the newest of it every time.
 	lookAheadEvery = 100 * time.Millisecond
 	lookAheadAt    = 250
@@ -52,15 +60,33 @@ const (
 	forgotten = 15 * time.Minute
 )
 
-func newPace() *pace { return &pace{lanes: map[uint16]*lane{}, fired: map[int32][]firing{}} }
+func newPace(partition int32) *pace {
+	return &pace{lanes: map[uint16]*lane{}, fired: map[int32][]firing{}, speed: unbounded, phase: time.Duration(partition) * turnEvery}
+}
 
-// room is how many retries may be claimed.
-func (p *pace) room(budget int) int {
+// room is how many retries may be claimed. Where there is room and only the speed permits none, it says how long to wait.
+func (p *pace) room(b bounds, now time.Time) (room int, wait time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	room := max(0, budget-p.total)
-	p.stopped = room == 0
-	return room
+	room = max(0, b.unfinished-p.total)
+	p.stopped, p.speed = room == 0, b.speed
+	if p.stopped {
+		return 0, 0
+	}
+	each := interval(1, b.speed)
+	if most := now.Add(-b.turn - each); p.spent.Before(most) {
+		p.spent = most
+	}
+	if permitted := int(now.Sub(p.spent).Seconds() * b.speed); permitted > 0 {
+		return min(room, permitted), 0
+	}
+	next := max(p.spent.Add(each).Sub(now), 1)
+	return 0, now.Add(next - 1 - p.phase).Truncate(b.turn).Add(b.turn + p.phase).Sub(now)
+}
+
+// interval is how long so many take.
+func interval(n int, perSecond float64) time.Duration {
+	return time.Duration(float64(n) / perSecond * float64(time.Second))
 }
 
 // admit takes claimed retries on the books. Each of them must be given to [pace.book] or [pace.drop]. due is how many more are due.
@@ -79,6 +105,7 @@ func (p *pace) admit(entries []retryqueue.Entry, due int64, now time.Time) {
 		ln.served = now
 		p.total++
 	}
+	p.spent = p.spent.Add(interval(len(entries), p.speed))
 	p.rank = max(0, p.rank-int64(len(entries)))
 }
 
@@ -169,18 +196,24 @@ func (p *pace) take(number uint16) {
 	}
 }
 
-// settle takes what is finished off the books, when it has stayed on them for so long. It reports whether anything is left on them, and
-// whether there is room again for a shard that had none.
-func (p *pace) settle(points map[int32]offset.Standing, stay time.Duration, now time.Time) (left, room bool) {
+// settled is what has become of what was on the books.
+type settled struct {
+	finished int
+	left     bool // something is
+	room     bool // there is some again for a shard that had none
+}
+
+// settle takes what is finished off the books.
+func (p *pace) settle(points map[int32]offset.Standing, now time.Time) (s settled) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	before := p.total
 	for partition, list := range p.fired {
 		at, watched := points[partition]
 		kept := list[:0]
 		for _, f := range list {
-			if len(points) == 0 || (watched && at.Finished(f.offset) && now.Sub(f.at) >= stay) || now.Sub(f.at) > forgotten {
+			if len(points) == 0 || (watched && at.Finished(f.offset)) || now.Sub(f.at) > forgotten {
 				p.take(f.lane)
+				s.finished++
 			} else {
 				kept = append(kept, f)
 			}
@@ -194,5 +227,6 @@ func (p *pace) settle(points map[int32]offset.Standing, stay time.Duration, now 
 			delete(p.lanes, number)
 		}
 	}
-	return p.total > 0, p.stopped && p.total < before
+	s.left, s.room = p.total > 0, p.stopped && s.finished > 0
+	return s
 }

@@ -24,6 +24,10 @@ type road struct {
 	path     *path
 	pace     *pace
 
+	// The retries of full lanes are put back when they come to the end, which the scheduler reads a little later.
+	full    map[uint16]bool
+	putBack []time.Time
+
 	queue     []passing
 	done      int // of queue
 	finished  map[string]int
@@ -39,10 +43,10 @@ type passing struct {
 
 func newRoad(capacity, events int) *road {
 	r := &road{
-		now: time.UnixMilli(1_763_772_000_000), capacity: capacity, events: events, path: newPath(), pace: newPace(),
+		now: time.UnixMilli(1_763_772_000_000), capacity: capacity, events: events, path: newPath(), pace: newPace(0),
 		finished: map[string]int{}, lastRetry: map[uint16]time.Time{},
 	}
-	r.path.saw(map[int32]offset.Standing{0: {}}, 1, r.now)
+	r.path.saw(map[int32]offset.Standing{0: {}}, 0, 1, r.now)
 	return r
 }
 
@@ -68,6 +72,7 @@ const (
 	tick = 50 * time.Millisecond
 	// seenAfter is the interval of looks with that of the workers' commits, and as much again for both.
 	seenAfter = 300 * time.Millisecond
+	readAfter = 150 * time.Millisecond
 )
 
 func (r *road) run(d time.Duration) {
@@ -77,10 +82,13 @@ func (r *road) run(d time.Duration) {
 		}
 		r.fire()
 		r.deliver()
+		for len(r.putBack) > 0 && r.now.Sub(r.putBack[0]) >= readAfter {
+			r.path.deferred(webhook.Trip{Number: 2}, webhook.ReasonConcurrency)
+			r.putBack = r.putBack[1:]
+		}
 		if r.now.UnixMilli()%seenAfter.Milliseconds() == 0 {
 			points := map[int32]offset.Standing{0: offset.StandingOf(int64(r.done), "")}
-			r.path.saw(points, 1, r.now)
-			r.pace.settle(points, r.path.stay(), r.now)
+			r.path.saw(points, r.pace.settle(points, r.now).finished, 1, r.now)
 		}
 	}
 }
@@ -90,18 +98,23 @@ func (r *road) deliver() {
 		p := r.queue[r.done]
 		r.done++
 		r.finished[p.kind]++
-		if p.kind == "event" {
+		switch {
+		case p.kind == "event":
 			r.slowest = max(r.slowest, r.now.Sub(p.since))
-		} else {
+		case r.full[p.lane]:
+			r.finished["put back"]++
+			r.putBack = append(r.putBack, r.now)
+		default:
 			r.lastRetry[p.lane] = r.now
 		}
 	}
 }
 
 func (r *road) fire() {
-	budget, rate := r.path.bounds(r.now)
+	bounds := r.path.bounds(r.now)
 	due := r.dueNow()
-	n := min(due, r.pace.room(budget))
+	room, pause := r.pace.room(bounds, r.now)
+	n := min(due, room)
 	entries := make([]retryqueue.Entry, n)
 	for i, w := range r.due[:n] {
 		entries[i] = retryqueue.Entry{Trip: w.Trip, Lane: w.Lane}
@@ -115,10 +128,12 @@ func (r *road) fire() {
 	if due == n {
 		return
 	}
-	r.path.crowded.Store(true)
+	if pause == 0 {
+		r.path.crowded.Store(true)
+	}
 	var moves []retryqueue.Move
 	for _, w := range r.pace.lookAhead(int64(due-n), r.due[0].Due, r.now) {
-		moves = append(moves, r.pace.owed(r.due[w.from:w.from+w.count], rate, r.now)...)
+		moves = append(moves, r.pace.owed(r.due[w.from:w.from+w.count], bounds.rate, r.now)...)
 	}
 	r.move(moves)
 }
@@ -181,6 +196,42 @@ func TestAStormDrainsAsFastAsThePathTakesIt(t *testing.T) {
 	}
 }
 
+func TestAStormToEndpointsWithoutRoomIsNotFiredAsFastAsItComesBack(t *testing.T) {
+	for name, test := range map[string]struct {
+		lanes, full uint16
+		events      int
+		back        int // that may come back in a second
+		through     int // that must pass in a second
+	}{
+		"to those only":                   {200, 200, 100, tries * least, 0},
+		"to those only, beside many":      {200, 200, 2000, tries * least, 0},
+		"to some others":                  {100, 90, 100, tries * least, 80},
+		"to as many others":               {100, 50, 0, 2000, 1700},
+		"to as many others, beside many":  {100, 50, 1000, 2000, 800},
+		"to others, of which one is full": {100, 1, 0, 60, 3400},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRoad(4000, test.events)
+			r.full = map[uint16]bool{}
+			for lane := range test.full {
+				r.full[1+lane] = true
+			}
+			r.add(400_000, r.now, 1, test.lanes)
+			r.run(5 * time.Second)
+			clear(r.finished)
+			r.slowest = 0
+			r.run(30 * time.Second)
+			back, through := r.finished["put back"]/30, r.finished["retry"]/30-r.finished["put back"]/30
+			if back > test.back*11/10 || through < test.through {
+				t.Errorf("%d a second came back, of which %d may; %d passed, at least %d should", back, test.back, through, test.through)
+			}
+			if events := r.finished["event"] / 30; events < test.events*95/100 || r.slowest > 2*ahead {
+				t.Errorf("%d of %d new events a second, the slowest after %v", events, test.events, r.slowest)
+			}
+		})
+	}
+}
+
 func TestAnEndpointIsNotHeldUpByTheStormOfOthers(t *testing.T) {
 	const storm, few = 20_000, 20 // the storm takes 40 s
 	for name, test := range map[string]struct {
@@ -227,7 +278,7 @@ func TestWorkersThatStandStillAreNotFiredAtWithoutEnd(t *testing.T) {
 }
 
 func TestWhatIsFiredToATopicThatWasMadeAnewIsForgotten(t *testing.T) {
-	p, now := newPace(), time.UnixMilli(0)
+	p, now := newPace(0), time.UnixMilli(0)
 	entries := []retryqueue.Entry{{Lane: 1}, {Lane: 1}}
 	p.admit(entries, 0, now)
 	p.book(entries[0], 0, 1000, now)
@@ -236,23 +287,8 @@ func TestWhatIsFiredToATopicThatWasMadeAnewIsForgotten(t *testing.T) {
 		after time.Duration
 		left  bool
 	}{{time.Minute, true}, {forgotten + time.Second, false}} {
-		if left, _ := p.settle(map[int32]offset.Standing{0: offset.StandingOf(5, "")}, 0, now.Add(test.after)); left != test.left {
-			t.Errorf("after %v: left %v", test.after, left)
-		}
-	}
-}
-
-func TestWhatIsFinishedStaysOnTheBooksForAsLongAsItIsAskedTo(t *testing.T) {
-	p, now := newPace(), time.UnixMilli(0)
-	entry := retryqueue.Entry{Lane: 1}
-	p.admit([]retryqueue.Entry{entry}, 0, now)
-	p.book(entry, 0, 4, now)
-	for _, test := range []struct {
-		after time.Duration
-		left  bool
-	}{{ahead - 1, true}, {ahead, false}} {
-		if left, _ := p.settle(map[int32]offset.Standing{0: offset.StandingOf(5, "")}, ahead, now.Add(test.after)); left != test.left {
-			t.Errorf("after %v: left %v", test.after, left)
+		if got := p.settle(map[int32]offset.Standing{0: offset.StandingOf(5, "")}, now.Add(test.after)); got.left != test.left {
+			t.Errorf("after %v: left %v", test.after, got.left)
 		}
 	}
 }
@@ -264,20 +300,58 @@ func TestWhatIsPutBackDoesNotCountAsFinished(t *testing.T) {
 	for n := range int64(200) {
 		p.crowded.Store(true)
 		for range 4000 {
-			p.deferred(webhook.ReasonConcurrency)
+			p.deferred(webhook.Trip{Number: 2}, webhook.ReasonConcurrency)
 		}
-		p.deferred(webhook.ReasonHTTPStatus)
-		p.saw(map[int32]offset.Standing{0: offset.StandingOf(n*5000, "")}, 1, now.Add(time.Duration(n)*time.Second))
+		p.deferred(webhook.Trip{Number: 2}, webhook.ReasonHTTPStatus)
+		p.saw(map[int32]offset.Standing{0: offset.StandingOf(n*5000, "")}, 5000, 1, now.Add(time.Duration(n)*time.Second))
 	}
-	if _, rate := p.bounds(now.Add(200 * time.Second)); rate < 900 || rate > 1100 {
-		t.Errorf("%v a second, want 1,000", rate)
+	if b := p.bounds(now.Add(200 * time.Second)); b.rate < 900 || b.rate > 1100 || b.speed < 3600 || b.speed > 4400 {
+		t.Errorf("%v a second, want 1,000 for each 4,000 that are tried", b)
 	}
-	if p.stay() != ahead {
-		t.Error("what is put back makes room at once")
+}
+
+// What comes back is seen on another topic than what is finished, now sooner and now later.
+func TestWhatIsPutBackDoesNotCountAsFinishedHoweverItIsSeen(t *testing.T) {
+	p := newPath()
+	now := time.UnixMilli(1_763_772_000_000)
+	finished := int64(0)
+	for n := range 600 {
+		now = now.Add(lookEvery)
+		p.crowded.Store(true)
+		if n%2 == 0 {
+			for range 1000 {
+				p.deferred(webhook.Trip{Number: 2}, webhook.ReasonBreaker)
+			}
+			p.saw(map[int32]offset.Standing{0: offset.StandingOf(finished, "")}, 0, 1, now)
+		} else {
+			finished += 1000
+			p.saw(map[int32]offset.Standing{0: offset.StandingOf(finished, "")}, 1000, 1, now)
+		}
 	}
-	p.saw(map[int32]offset.Standing{0: offset.StandingOf(200*5000, "")}, 1, now.Add(200*time.Second))
-	if p.stay() != 0 {
-		t.Error("what is delivered does not make room at once")
+	if b := p.bounds(now); b.unfinished > least*21/20 || b.speed > tries*least*21/20 {
+		t.Errorf("%+v", b)
+	}
+}
+
+func TestNoMoreIsFiredThanTheSpeedPermitsAndInTurns(t *testing.T) {
+	const turn = 6 * turnEvery
+	for _, speed := range []float64{0.5, 3, 166, 1000, 20_000} {
+		p, now, fired := newPace(4), time.UnixMilli(1_763_772_000_000), 0
+		began := now
+		for now.Sub(began) < time.Minute {
+			room, pause := p.room(bounds{unfinished: unbounded, speed: speed, turn: turn}, now)
+			room = min(room, claimMost)
+			p.admit(make([]retryqueue.Entry, room), 1, now)
+			if fired += room; room > 0 {
+				continue
+			}
+			if now = now.Add(pause); pause <= 0 || now.UnixMilli()%turn.Milliseconds() != (4*turnEvery).Milliseconds() {
+				t.Fatalf("at %v a second it pauses for %v", speed, pause)
+			}
+		}
+		if want := speed * 60; float64(fired) > want+speed*turn.Seconds()+2 || float64(fired) < 0.9*want {
+			t.Errorf("%d fired in a minute at %v a second", fired, speed)
+		}
 	}
 }
 
@@ -287,9 +361,9 @@ func TestAPathOfWhichNothingIsKnownOfLateGetsAsMuchAsAnyPathTakes(t *testing.T) 
 	never, fast, uncommitted := newPath(), newPath(), newPath()
 	for n := range int64(100) {
 		fast.crowded.Store(true)
-		fast.saw(map[int32]offset.Standing{0: offset.StandingOf(n*5000, "")}, 1, now.Add(time.Duration(n-99)*time.Second))
+		fast.saw(map[int32]offset.Standing{0: offset.StandingOf(n*5000, "")}, 0, 1, now.Add(time.Duration(n-99)*time.Second))
 	}
-	uncommitted.saw(nil, 1, now)
+	uncommitted.saw(nil, 0, 1, now)
 	later := now.Add(stale + time.Second)
 	for name, test := range map[string]struct {
 		path    *path
@@ -300,8 +374,8 @@ func TestAPathOfWhichNothingIsKnownOfLateGetsAsMuchAsAnyPathTakes(t *testing.T) 
 		"never looked at": {never, now, first, first}, "fast": {fast, now, 4 * first, 6 * first}, "fast, some time ago": {fast, later, first, first},
 		"without a commit": {uncommitted, now, unbounded, unbounded}, "without a commit some time ago": {uncommitted, later, first, first},
 	} {
-		if budget, _ := test.path.bounds(test.at); budget < test.atLeast || budget > test.atMost {
-			t.Errorf("%s: %d at once, want %d to %d", name, budget, test.atLeast, test.atMost)
+		if b := test.path.bounds(test.at); b.unfinished < test.atLeast || b.unfinished > test.atMost || b.speed < firstRate {
+			t.Errorf("%s: %+v, want %d to %d at once", name, b, test.atLeast, test.atMost)
 		}
 	}
 }

@@ -17,18 +17,20 @@ type path struct {
 	// begun is sent to, without waiting, when something has been fired.
 	begun chan struct{}
 	// crowded is set when something found no room; putBack counts deliveries that the workers deferred because their
-	// endpoints take no more. Both are since the last look.
-	crowded atomic.Bool
-	putBack atomic.Int64
+	// endpoints take no more, cameBack those of them that had been fired. All are since the last look.
+	crowded           atomic.Bool
+	putBack, cameBack atomic.Int64
 
 	mu     sync.Mutex
 	points map[int32]offset.Standing
 	looked time.Time
-	// rate is how many deliveries are finished in a second, without those put back; turning is set while more of them are put back.
-	rate    float64
-	turning bool
-	// partitions is how many the retries topic has.
-	partitions int
+	// rate is how many deliveries all workers finish in a second, without those put back. What was finished is seen before it comes
+	// back, so that only the average means something.
+	rate float64
+	// tried is how many retries of this process are finished in a second, back how many of them come back.
+	tried, back float64
+	// partitions is how many the retries topic has, and owned how many of them this process.
+	partitions, owned int
 }
 
 const (
@@ -36,7 +38,7 @@ const (
 	// taken from the last answer.
 	lookEvery = 100 * time.Millisecond
 	stale     = 3 * time.Second
-	// smoothing is about over how long the rate is averaged.
+	// smoothing is about over how long the rates are averaged.
 	smoothing = 2 * time.Second
 	// firstRate is taken where nothing is known of late, or the path keeps up with everything: a storm begins with as much at once.
 	firstRate = 1000
@@ -45,9 +47,14 @@ const (
 	ahead = time.Second
 	// least is what may be unfinished however slow the path is.
 	least = 250
+	// tries is how many may be fired for each that gets through. What endpoints have no room for is finished at once and comes back: without
+	// a bound on that, a storm to such endpoints would be fired as fast as it can be put back, and cost new events the machine.
+	tries = 4
 )
 
-func newPath() *path { return &path{begun: make(chan struct{}, 1), rate: firstRate, partitions: 1} }
+func newPath() *path {
+	return &path{begun: make(chan struct{}, 1), rate: firstRate, partitions: 1, owned: 1}
+}
 
 // began says that something has been fired.
 func (p *path) began() {
@@ -57,11 +64,14 @@ func (p *path) began() {
 	}
 }
 
-// deferred notes why a delivery came back: one that its endpoint had no room for did not pass the path.
-func (p *path) deferred(reason webhook.Reason) {
+// deferred notes why a delivery waits: one that its endpoint had no room for did not pass the path.
+func (p *path) deferred(trip webhook.Trip, reason webhook.Reason) {
 	switch reason {
 	case webhook.ReasonConcurrency, webhook.ReasonRate, webhook.ReasonBreaker:
 		p.putBack.Add(1)
+		if trip.Number > 1 { // the first is of a new event
+			p.cameBack.Add(1)
+		}
 	default:
 	}
 }
@@ -73,44 +83,57 @@ func (p *path) has(partitions int) {
 	p.partitions = max(p.partitions, partitions)
 }
 
-// bounds says how many retries of one partition may be fired and unfinished, and at how many a second they are finished. A
-// group that has just been looked at and has never committed cannot be watched, and there is no bound.
-func (p *path) bounds(now time.Time) (budget int, rate float64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.points) == 0 && now.Sub(p.looked) <= stale {
-		return unbounded, 0
-	}
-	if rate = p.rate; now.Sub(p.looked) > stale {
-		rate = firstRate
-	}
-	// The floor holds for the rate as well: nobody is owed anything of a path that finishes nothing.
-	rate = max(rate, least/ahead.Seconds()) / float64(p.partitions)
-	return int(rate * ahead.Seconds()), rate
+// bounds are what holds for the retries of one partition.
+type bounds struct {
+	unfinished int           // that may be fired
+	speed      float64       // how many may be fired in a second
+	turn       time.Duration // over which that is meant
+	rate       float64       // how many are finished in a second
 }
 
 const unbounded = 1 << 30
 
-// saw takes the points of the group at a moment; owned is how many partitions of retries this process has.
-func (p *path) saw(points map[int32]offset.Standing, owned int, now time.Time) {
+// bounds says what holds now. A group that has just been looked at and has never committed cannot be watched, and there is no bound.
+func (p *path) bounds(now time.Time) bounds {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	const floor = least / float64(ahead/time.Second)
+	rate, tried, through := p.rate, p.tried, p.tried-p.back
+	switch known := now.Sub(p.looked) <= stale; {
+	case known && len(p.points) == 0:
+		return bounds{unfinished: unbounded, speed: unbounded, turn: turnEvery}
+	case !known:
+		rate, tried, through = firstRate, 0, 0
+	}
+	speed := float64(unbounded)
+	if tried >= tries*through {
+		speed = tries * max(through/float64(p.owned), floor/float64(p.partitions))
+	}
+	// The floor holds for the rate as well: nobody is owed anything of a path that finishes nothing.
+	rate = max(rate, floor) / float64(p.partitions)
+	return bounds{unfinished: int(rate * ahead.Seconds()), speed: speed, turn: min(time.Duration(p.partitions)*turnEvery, ahead), rate: rate}
+}
+
+// saw takes the points of the group at a moment; retries is how many of this process's are finished, owned how many partitions of them it has.
+func (p *path) saw(points map[int32]offset.Standing, retries, owned int, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.owned = max(owned, 1)
 	finished := int64(0)
 	for partition, at := range points {
 		if before, known := p.points[partition]; known {
 			finished += max(0, at.Count()-before.Count())
 		}
 	}
-	putBack := float64(p.putBack.Swap(0)) * float64(p.partitions) / float64(max(owned, 1))
-	if finished > 0 {
-		p.turning = putBack > float64(finished)/2
-	}
+	passed := float64(finished) - float64(p.putBack.Swap(0))*float64(p.partitions)/float64(p.owned)
+	cameBack := float64(p.cameBack.Swap(0))
 	elapsed := now.Sub(p.looked)
 	if elapsed > stale {
-		p.rate = firstRate
+		p.rate, p.tried, p.back = firstRate, 0, 0
 	} else if elapsed > 0 {
-		seen := max(0, float64(finished)-putBack) / elapsed.Seconds()
-		p.rate += (seen - p.rate) * min(1, elapsed.Seconds()/smoothing.Seconds())
+		average(&p.rate, passed, elapsed)
+		average(&p.tried, float64(retries), elapsed)
+		average(&p.back, cameBack, elapsed)
 	}
 	if !p.crowded.Swap(false) {
 		p.rate = max(p.rate, firstRate)
@@ -118,15 +141,9 @@ func (p *path) saw(points map[int32]offset.Standing, owned int, now time.Time) {
 	p.points, p.looked = points, now
 }
 
-// stay is how long what was fired counts as unfinished at least. What is put back is finished at once: if it made room at once, a storm to
-// endpoints that take no more would go round and round as fast as it can.
-func (p *path) stay() time.Duration {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.turning {
-		return ahead
-	}
-	return 0
+// average takes what was counted for so long into an average a second.
+func average(perSecond *float64, counted float64, elapsed time.Duration) {
+	*perSecond += (counted/elapsed.Seconds() - *perSecond) * min(1, elapsed.Seconds()/smoothing.Seconds())
 }
 
 // followPath looks at the delivery group as long as something fired is unfinished, and lets shards go on that wait for
@@ -151,16 +168,21 @@ func (s *Service) followPath(ctx context.Context) {
 }
 
 // settle takes what is finished off the books, and reports whether anything is left.
-func (s *Service) settle(points map[int32]offset.Standing, now time.Time) bool {
+func (s *Service) settle(points map[int32]offset.Standing, now time.Time) (unfinished bool) {
 	owned := s.owned()
-	s.path.saw(points, len(owned), now)
-	unfinished := false
+	var waiting []*shard
+	finished := 0
 	for _, sh := range owned {
-		left, room := sh.pace.settle(points, s.path.stay(), now)
-		unfinished = unfinished || left
-		if room {
-			sh.wakeUp()
+		done := sh.pace.settle(points, now)
+		finished += done.finished
+		unfinished = unfinished || done.left
+		if done.room {
+			waiting = append(waiting, sh)
 		}
+	}
+	s.path.saw(points, finished, len(owned), now)
+	for _, sh := range waiting {
+		sh.wakeUp()
 	}
 	return unfinished
 }

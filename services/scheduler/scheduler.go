@@ -229,7 +229,7 @@ func (s *Service) prepare(ctx context.Context) error {
 		return err
 	}
 	if points, err := s.lookAtPath(ctx); err == nil { // otherwise once something has been fired
-		s.path.saw(points, 0, time.Now())
+		s.path.saw(points, 0, 0, time.Now())
 	}
 	for {
 		err := s.askPolicy(ctx)

@@ -113,7 +113,7 @@ func TestWhatIsInFlightDoesNotFireAgainAfterFlushAll(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		r.start(func(c *Config) { c.Inflight = 300 })
 		r.after(20 * time.Second)
-		trips := tripsOfOne(100) // which go in one volley
+		trips := tripsOfOne(40) // which go in one volley
 		r.retry(10*time.Second, trips...)
 		r.after(5 * time.Second)
 		blocked := r.blockProduce(r.cluster.Topics.Retries)

@@ -61,7 +61,7 @@ func newShard(partition int32, stop context.CancelFunc) *shard {
 		label:     telemetry.Label("partition", strconv.Itoa(int(partition))),
 		wake:      make(chan struct{}, 1),
 		stop:      stop,
-		pace:      newPace(),
+		pace:      newPace(partition),
 		position:  unknown(),
 		held:      map[webhook.Trip]int64{},
 		rejected:  -1,
