@@ -216,16 +216,16 @@ func TestAStormToEndpointsWithoutRoomIsNotFiredAsFastAsItComesBack(t *testing.T)
 			for lane := range test.full {
 				r.full[1+lane] = true
 			}
-			r.add(400_000, r.now, 1, test.lanes)
+			r.add(90_000, r.now, 1, test.lanes)
 			r.run(5 * time.Second)
 			clear(r.finished)
 			r.slowest = 0
-			r.run(30 * time.Second)
-			back, through := r.finished["put back"]/30, r.finished["retry"]/30-r.finished["put back"]/30
+			r.run(15 * time.Second)
+			back, through := r.finished["put back"]/15, r.finished["retry"]/15-r.finished["put back"]/15
 			if back > test.back*11/10 || through < test.through {
 				t.Errorf("%d a second came back, of which %d may; %d passed, at least %d should", back, test.back, through, test.through)
 			}
-			if events := r.finished["event"] / 30; events < test.events*95/100 || r.slowest > 2*ahead {
+			if events := r.finished["event"] / 15; events < test.events*95/100 || r.slowest > 2*ahead {
 				t.Errorf("%d of %d new events a second, the slowest after %v", events, test.events, r.slowest)
 			}
 		})
@@ -405,7 +405,7 @@ func TestAStormWaitsForTheWorkers(t *testing.T) {
 			retry.Delivery.SubscriptionID = "another"
 			r.must(r.client.ProduceSync(context.Background(), r.record(retry)).FirstErr())
 		}
-		r.after(2 * time.Minute)
+		r.after(45 * time.Second)
 		r.mu.Lock()
 		fired := len(r.fired)
 		r.mu.Unlock()
