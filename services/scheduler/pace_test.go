@@ -364,7 +364,7 @@ func TestAPathOfWhichNothingIsKnownOfLateGetsAsMuchAsAnyPathTakes(t *testing.T) 
 	never, fast, uncommitted := newPath(), newPath(), newPath()
 	for n := range int64(100) {
 		fast.crowded.Store(true)
-		fast.saw(map[int32]offset.Standing{0: offset.StandingOf(n*5000, "")}, 0, 1, now.Add(time.Duration(n-99)*time.Second))
+		fast.saw(map[int32]offset.Standing{0: offset.StandingOf(n*5000, "")}, 5000, 1, now.Add(time.Duration(n-99)*time.Second))
 	}
 	uncommitted.saw(nil, 0, 1, now)
 	later := now.Add(stale + time.Second)
@@ -373,12 +373,16 @@ func TestAPathOfWhichNothingIsKnownOfLateGetsAsMuchAsAnyPathTakes(t *testing.T) 
 		at      time.Time
 		atLeast int
 		atMost  int
+		speed   float64
 	}{
-		"never looked at": {never, now, first, first}, "fast": {fast, now, 4 * first, 6 * first}, "fast, some time ago": {fast, later, first, first},
-		"without a commit": {uncommitted, now, unbounded, unbounded}, "without a commit some time ago": {uncommitted, later, first, first},
+		"never looked at":                {never, now, first, first, firstRate},
+		"fast":                           {fast, now, 4 * first, 6 * first, unbounded},
+		"fast, some time ago":            {fast, later, first, first, firstRate},
+		"without a commit":               {uncommitted, now, unbounded, unbounded, unbounded},
+		"without a commit some time ago": {uncommitted, later, first, first, firstRate},
 	} {
-		if b := test.path.bounds(test.at); b.unfinished < test.atLeast || b.unfinished > test.atMost || b.speed < firstRate {
-			t.Errorf("%s: %+v, want %d to %d at once", name, b, test.atLeast, test.atMost)
+		if b := test.path.bounds(test.at); b.unfinished < test.atLeast || b.unfinished > test.atMost || b.speed != test.speed {
+			t.Errorf("%s: %+v, want %d to %d unfinished and %v a second", name, b, test.atLeast, test.atMost, test.speed)
 		}
 	}
 }

@@ -40,7 +40,7 @@ const (
 	stale     = 3 * time.Second
 	// smoothing is about over how long the rates are averaged.
 	smoothing = 2 * time.Second
-	// firstRate is taken where nothing is known of late, or the path keeps up with everything: a storm begins with as much at once.
+	// firstRate is taken where nothing is known of late, or the path keeps up with everything.
 	firstRate = 1000
 	// ahead is how much work, as time, may be fired and unfinished: several times as long as it takes to see that something
 	// is finished, so that the path never waits, and as little as possible, because new events wait behind it.
