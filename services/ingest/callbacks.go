@@ -23,9 +23,8 @@ import (
 	"github.com/hookline/hookline/pkg/wire"
 )
 
-// lookPatience is how long a call may be ahead of the record that its delivery is expected to be called back. The router writes that
-// record before the delivery, but waits for neither.
-const lookPatience = 3 * time.Second
+// lookTimeout bounds how long a call waits until all that Kafka has about callbacks is known here.
+const lookTimeout = 10 * time.Second
 
 // The reasons of refused callbacks; the codes of packages strictjson and profile appear as well.
 const (
@@ -81,7 +80,11 @@ func (s *Service) takeCallback(w http.ResponseWriter, r *http.Request) (any, *re
 	if refused != nil {
 		return nil, refused
 	}
-	standing, x := known.look(r.Context(), c)
+	standing, x, err := known.look(r.Context(), c)
+	if err != nil {
+		s.deps.Log.WarnContext(r.Context(), "look up a callback", "error", err)
+		return nil, later("unavailable", "what may be called back is not known at the moment")
+	}
 	switch standing {
 	case callback.Unknown:
 		return nil, s.refuseCallback(r.Context(), http.StatusUnauthorized, callbackUnknown, "this body was not delivered to this client")

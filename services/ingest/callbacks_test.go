@@ -1,10 +1,12 @@
 package ingest
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -359,15 +361,52 @@ func TestFollowUpsOfOneSyncWaitForThoseOfTheSyncBeforeIt(t *testing.T) {
 	})
 }
 
-func TestACallThatIsFasterThanItsExpectationIsWaitedFor(t *testing.T) {
+// An expectation that Kafka has is found, also by a process that has not read it yet.
+func TestACallIsAnsweredByAllThatKafkaHas(t *testing.T) {
+	for name, like := range map[string]bool{"the only one with its body": false, "one like it was called back before": true} {
+		t.Run(name, func(t *testing.T) {
+			withClient(t, func(t *testing.T, w *world) {
+				var want []string
+				if like {
+					if got := w.calls(w.deliver("e1", "c1", news, 0)); got.status != 200 {
+						t.Fatalf("got %+v", got)
+					}
+					want = []string{asked}
+				}
+				var slow atomic.Bool
+				slow.Store(true)
+				w.fake.ControlKey(int16(kmsg.Fetch), func(kmsg.Request) (kmsg.Response, error, bool) {
+					if slow.Load() {
+						w.fake.KeepControl()
+						w.fake.SleepControl(func() { time.Sleep(6 * time.Second) })
+					}
+					return nil, nil, false
+				})
+				time.Sleep(5 * time.Second) // what was being fetched has come
+				d := w.deliver("e2", "c1", news, 0)
+				if got := w.calls(d); got.status != 200 {
+					t.Errorf("got %+v", got)
+				}
+				slow.Store(false)
+				time.Sleep(time.Minute)
+				w.expectTypes(append(want, asked)...)
+			})
+		})
+	}
+}
+
+func TestACallWaitsInVainForAKafkaThatIsAway(t *testing.T) {
 	withClient(t, func(t *testing.T, w *world) {
-		first := w.deliver("e1", "c1", news, 0)
-		second := w.signed(strings.ReplaceAll(first.body, "c1", "c2"))
-		answered := make(chan answer)
-		go func() { answered <- w.calls(second) }()
-		time.Sleep(lookPatience / 2)
-		w.deliver("e2", "c2", news, 0)
-		if got := <-answered; got.status != 200 {
+		d := w.deliver("e1", "c1", news, 0)
+		if got := w.calls(d); got.status != 200 {
+			t.Fatalf("got %+v", got)
+		}
+		time.Sleep(5 * time.Second) // that is known
+		w.fake.ControlKey(int16(kmsg.ListOffsets), func(kmsg.Request) (kmsg.Response, error, bool) {
+			w.fake.KeepControl()
+			return nil, errors.New("the connection is cut"), true
+		})
+		if got := w.calls(d); got.status != 503 || got.problem(t).Code != "unavailable" {
 			t.Errorf("got %+v", got)
 		}
 	})

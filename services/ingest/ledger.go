@@ -140,20 +140,22 @@ func (l *ledger) await(ctx context.Context, ends map[int32]int64) error {
 	}
 }
 
-// look finds what a call is about. One that is not expected is given a moment: its delivery may have been faster.
-func (l *ledger) look(ctx context.Context, c *verifiedCall) (callback.Standing, *webhook.Expectation) {
-	ctx, cancel := context.WithTimeout(ctx, lookPatience)
-	defer cancel()
-	for {
-		news := l.news()
-		standing, x := l.book.Look(c.group, c.SubscriptionID, c.Sent, c.signed, c.At)
-		if standing > callback.Reordered {
-			return standing, x
-		}
-		select {
-		case <-news:
-		case <-ctx.Done():
-			return standing, nil
-		}
+// look finds what a call is about. That it is about nothing, or about what was called back already, is only sure once the book has all
+// that Kafka had when the call came: the expectation of a delivery is there before the delivery is sent, but not yet read everywhere.
+func (l *ledger) look(ctx context.Context, c *verifiedCall) (callback.Standing, *webhook.Expectation, error) {
+	standing, x := l.book.Look(c.group, c.SubscriptionID, c.Sent, c.signed, c.At)
+	if standing == callback.Open {
+		return standing, x, nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	ends, err := l.ends(ctx)
+	if err == nil {
+		err = l.await(ctx, ends)
+	}
+	if err != nil {
+		return standing, nil, err
+	}
+	standing, x = l.book.Look(c.group, c.SubscriptionID, c.Sent, c.signed, c.At)
+	return standing, x, nil
 }

@@ -16,7 +16,6 @@ func (ss *session) sendRejected(p *passage, cut bool) {
 	if cut {
 		rejected = kafka.CutRejected(rejected)
 	}
-	ss.flight.begin(1)
 	ss.produce(p, rejected)
 }
 

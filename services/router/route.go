@@ -139,7 +139,7 @@ func (ss *session) fanOut(ctx context.Context, p *passage, matches []*webhook.Su
 func (ss *session) sendChunk(p *passage, chunk []*webhook.Subscription) bool {
 	p.pending = chunk
 	ss.sendAll(p, chunk)
-	if ss.flight.wait(ss.work) != nil {
+	if ss.acknowledged() != nil {
 		return false
 	}
 	if !p.tooLarge.Swap(false) {
@@ -155,9 +155,8 @@ func (ss *session) sendChunk(p *passage, chunk []*webhook.Subscription) bool {
 }
 
 func (ss *session) sendAll(p *passage, matches []*webhook.Subscription) {
-	ss.flight.begin(len(matches))
 	for _, sub := range matches {
-		ss.expect(p, sub)
+		expected := ss.expect(p, sub)
 		d := &webhook.Delivery{
 			ID:             webhook.DeliveryID(p.event.Tenant, p.event.ID, sub.ID),
 			SubscriptionID: sub.ID,
@@ -172,34 +171,55 @@ func (ss *session) sendAll(p *passage, matches []*webhook.Subscription) {
 		}
 		r := &kgo.Record{Topic: ss.topics.Deliveries, Key: []byte(d.ID.String()), Value: wire.EncodeDelivery(d)}
 		telemetry.SetRecordTrace(r, p.event.Trace)
-		ss.produce(p, r)
+		switch {
+		case !expected:
+			ss.produce(p, r)
+		case ss.held.add(p, r) >= ss.chunk.bytes:
+			_ = ss.acknowledged() // an error ends the session, and whoever waits for the rest learns of it
+		}
 	}
 }
 
-// expect writes that the receiver should call the delivery back, before the delivery itself. Both are acknowledged before the event
-// is committed; a call that is faster than that is waited for where it comes in.
-func (ss *session) expect(p *passage, sub *webhook.Subscription) {
+// expect writes that the receiver should call the delivery back, and reports whether it should. The delivery itself must be held until
+// that is acknowledged: whoever is called back can then find the expectation, however fast the call is.
+func (ss *session) expect(p *passage, sub *webhook.Subscription) bool {
 	contract, ok := ss.deps.Profiles.Get(sub.Profile)
 	if !ok || contract.Callback() == nil || contract.Callback().EventType != p.event.Type {
-		return
+		return false
 	}
 	sent, signed, key, err := contract.Expect(&p.event.Event)
 	if err != nil {
-		return // the delivery will end as a dead letter, which says why
+		return false // the delivery will end as a dead letter, which says why
 	}
 	x := &webhook.Expectation{
 		Delivery: webhook.DeliveryID(p.event.Tenant, p.event.ID, sub.ID), Tenant: p.event.Tenant, SubscriptionID: sub.ID, Profile: sub.Profile,
 		EventID: p.event.ID, Sent: sent, Signed: signed, Until: p.event.RecordedAt.Add(contract.Callback().Within), Trace: p.event.Trace,
 	}
-	ss.flight.begin(1)
 	ss.produce(p, &kgo.Record{
 		Topic: ss.topics.Callbacks, Key: []byte(callback.ExpectationKey(webhook.CallbackGroup(x.Tenant, key), x.Delivery)), Value: wire.EncodeExpectation(x),
 	})
+	return true
+}
+
+// acknowledged waits until Kafka has all that was sent, and then sends what was held for that, and waits for it too.
+func (ss *session) acknowledged() error {
+	err := ss.flight.wait(ss.work)
+	if err == nil && len(ss.held.records) > 0 {
+		for i, r := range ss.held.records {
+			if p := ss.held.passages[i]; !p.tooLarge.Load() { // or all of the event is sent again, alone
+				ss.produce(p, r)
+			}
+		}
+		err = ss.flight.wait(ss.work)
+	}
+	ss.held.clear()
+	return err
 }
 
 // produce sends one record of a flight. While Kafka is away it waits, for as long as that takes. An error means that the
 // client cannot go on, and ends the session; the one exception is a record that no client will ever get through.
 func (ss *session) produce(p *passage, r *kgo.Record) {
+	ss.flight.begin()
 	ss.producer.Produce(ss.work, r, func(_ *kgo.Record, err error) {
 		switch {
 		case err == nil:
@@ -215,7 +235,7 @@ func (ss *session) produce(p *passage, r *kgo.Record) {
 // settle waits until all that was sent is acknowledged, and moves the positions behind it. It returns false where the
 // session ended before that; the positions stay then, and the events are read again.
 func (ss *session) settle() (settled bool) {
-	if settled = ss.flight.wait(ss.work) == nil; settled {
+	if settled = ss.acknowledged() == nil; settled {
 		settled = ss.resendTooLarge()
 	}
 	for _, p := range ss.sent {
@@ -246,7 +266,7 @@ func (ss *session) resendTooLarge() bool {
 			continue
 		}
 		ss.sendRejected(p, true)
-		if ss.flight.wait(ss.work) != nil {
+		if ss.acknowledged() != nil {
 			return false
 		}
 		if p.tooLarge.Load() {
@@ -262,7 +282,7 @@ func (ss *session) resendTooLarge() bool {
 func (ss *session) sendAlone(p *passage) bool {
 	for _, sub := range p.pending {
 		ss.sendAll(p, []*webhook.Subscription{sub})
-		if ss.flight.wait(ss.work) != nil {
+		if ss.acknowledged() != nil {
 			return false
 		}
 		if p.tooLarge.Swap(false) {

@@ -44,6 +44,7 @@ type session struct {
 	// sent are the events whose records are on their way.
 	sent   []*passage
 	flight flight
+	held   held
 	// wanted says that a rebalance waits for this member.
 	wanted atomic.Bool
 
