@@ -52,7 +52,7 @@ func (s *Service) decode(ctx context.Context, sh *shard, from position, records 
 			continue
 		}
 		if now.Sub(record.Timestamp) < stale { // not what a rebuild reads
-			s.path.deferred(op.Trip, reason)
+			s.path.deferred(op.Trip, op.Lane, reason, now)
 		}
 		b.add(op, record, now)
 	}

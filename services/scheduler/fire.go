@@ -81,7 +81,7 @@ func (s *Service) fireDue(ctx context.Context, sh *shard) time.Duration {
 			pause = lookAheadEvery
 		}
 		sh.sleepsUntil(claim.Now)
-		s.lookAhead(ctx, sh, claim, bounds.rate, now)
+		s.lookAhead(ctx, sh, claim, bounds, now)
 		return pause
 	case len(claim.Entries) == n && n > 0:
 		return 0
@@ -96,7 +96,7 @@ func (s *Service) fireDue(ctx context.Context, sh *shard) time.Duration {
 }
 
 // lookAhead brings forward what lanes are owed that are due behind others.
-func (s *Service) lookAhead(ctx context.Context, sh *shard, claim retryqueue.Claim, rate float64, now time.Time) {
+func (s *Service) lookAhead(ctx context.Context, sh *shard, claim retryqueue.Claim, b bounds, now time.Time) {
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
 	var moves []retryqueue.Move
@@ -104,7 +104,7 @@ func (s *Service) lookAhead(ctx context.Context, sh *shard, claim retryqueue.Cla
 	for _, w := range sh.pace.lookAhead(claim.Due, claim.Next, now) {
 		list, failed := s.deps.Index.List(ctx, sh.partition, w.from, w.count)
 		err = errors.Join(err, failed)
-		moves = append(moves, sh.pace.owed(list, rate, now)...)
+		moves = append(moves, sh.pace.owed(list, b, s.path, now)...)
 	}
 	moved, failed := s.deps.Index.Move(ctx, sh.partition, moves...)
 	s.redis.report(ctx, sh.asker(askAhead), errors.Join(err, failed))

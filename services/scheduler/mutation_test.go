@@ -104,12 +104,12 @@ var mutations = []struct {
 	},
 	{
 		"a storm takes the whole path", "path.go",
-		"unfinished: int(rate * ahead.Seconds())", "unfinished: unbounded",
+		"b.unfinished = int(b.rate * ahead.Seconds())", "b.unfinished = unbounded",
 		"TestAStormLeaves|TestWorkers",
 	},
 	{
 		"one endpoint takes all the room", "pace.go",
-		"if ln.unfinished == 0 && without", "if false && without",
+		"waits := ln.unfinished == 0 && without", "waits := false && without",
 		"TestAnEndpoint",
 	},
 	{
@@ -119,8 +119,23 @@ var mutations = []struct {
 	},
 	{
 		"a storm goes round as fast as it comes back", "path.go",
-		"if tried >= tries*through {", "if tried < 0 {",
+		"case p.tried >= tries*through:", "case p.tried < 0:",
 		"TestAStormToEndpoints",
+	},
+	{
+		"what has no room is brought forward", "pace.go",
+		"< preferred) && !path.refuses(w.Lane, now) {", "< preferred) {",
+		"TestAStormToEndpoints",
+	},
+	{
+		"what has room waits its turn among what has none", "pace.go",
+		"if b.scarce {", "if false {",
+		"TestAStormToEndpoints",
+	},
+	{
+		"what has room fills the front", "pace.go",
+		"- p.forward\n", "\n",
+		"TestWhatHasRoom",
 	},
 	{
 		"a shard does not wait for its turn", "pace.go",

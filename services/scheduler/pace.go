@@ -30,6 +30,8 @@ type pace struct {
 	// front is the due time of what is brought forward: before all else that was due when it began to be crowded. What has the same due
 	// time goes in no order of its own, so that nobody's comes always first.
 	front time.Time
+	// forward is how many have been brought forward and not been claimed.
+	forward int
 	// rank is where among what is due to look on, and looked when that was done last.
 	rank   int64
 	looked time.Time
@@ -95,7 +97,7 @@ func (p *pace) admit(entries []retryqueue.Entry, due int64, now time.Time) {
 	defer p.mu.Unlock()
 	switch {
 	case due == 0:
-		p.crowded, p.front, p.rank = time.Time{}, time.Time{}, 0
+		p.crowded, p.front, p.forward, p.rank = time.Time{}, time.Time{}, 0, 0
 	case p.crowded.IsZero():
 		p.crowded = now
 	}
@@ -107,6 +109,7 @@ func (p *pace) admit(entries []retryqueue.Entry, due int64, now time.Time) {
 	}
 	p.spent = p.spent.Add(interval(len(entries), p.speed))
 	p.rank = max(0, p.rank-int64(len(entries)))
+	p.forward = max(0, p.forward-len(entries))
 }
 
 func (p *pace) lane(number uint16, served time.Time) *lane {
@@ -142,12 +145,16 @@ func (p *pace) lookAhead(due int64, first, now time.Time) []window {
 	return w
 }
 
-// owed are those of due retries whose lanes are owed a turn, of a path that finishes so many retries of this shard a second: up to twice what
-// an equal share would have given them since the last one, because they have waited. Commands cost the path nothing. What is at the
-// front already is not moved again.
-func (p *pace) owed(list []retryqueue.Waiting, rate float64, now time.Time) []retryqueue.Move {
+// owed are those of due retries whose lanes are owed a turn: up to twice what an equal share of the path would have given them since the
+// last one, because they have waited. A lane whose endpoint had no room just now is owed nothing; where that is so of most that are fired,
+// the others are owed as many as may be fired in a turn. Commands cost the path nothing. What is at the front already is not moved again.
+func (p *pace) owed(list []retryqueue.Waiting, b bounds, path *path, now time.Time) []retryqueue.Move {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	preferred := 0
+	if b.scarce {
+		preferred = int(b.speed*b.turn.Seconds()) + 1 - p.forward
+	}
 	taken := map[*lane]int{}
 	var owed []retryqueue.Move
 	for _, w := range list {
@@ -161,8 +168,9 @@ func (p *pace) owed(list []retryqueue.Waiting, rate float64, now time.Time) []re
 		}
 		ln := p.lane(w.Lane, p.crowded)
 		without := now.Sub(ln.served)
-		share := int(2 * rate * without.Seconds() / float64(len(p.lanes)))
-		if ln.unfinished == 0 && without >= ahead && taken[ln] < share {
+		share := int(2 * b.rate * without.Seconds() / float64(len(p.lanes)))
+		waits := ln.unfinished == 0 && without >= ahead && taken[ln] < share
+		if (waits || len(owed) < preferred) && !path.refuses(w.Lane, now) {
 			taken[ln]++
 			owed = append(owed, forward)
 		}
@@ -170,6 +178,7 @@ func (p *pace) owed(list []retryqueue.Waiting, rate float64, now time.Time) []re
 	for ln := range taken {
 		ln.served = now
 	}
+	p.forward += len(owed)
 	return owed
 }
 

@@ -20,6 +20,8 @@ type path struct {
 	// endpoints take no more, cameBack those of them that had been fired. All are since the last look.
 	crowded           atomic.Bool
 	putBack, cameBack atomic.Int64
+	// refused is when a retry of a lane last came back because its endpoint had no room, in Unix milliseconds.
+	refused [1 << 16]atomic.Int64
 
 	mu     sync.Mutex
 	points map[int32]offset.Standing
@@ -50,6 +52,10 @@ const (
 	// tries is how many may be fired for each that gets through. What endpoints have no room for is finished at once and comes back: without
 	// a bound on that, a storm to such endpoints would be fired as fast as it can be put back, and cost new events the machine.
 	tries = 4
+	// leastSpeed is how many may be fired in a second however few get through.
+	leastSpeed = 500
+	// full is how long an endpoint that had no room for a retry is taken to have none: as long as the workers put one off at least.
+	full = 5 * time.Second
 )
 
 func newPath() *path {
@@ -64,16 +70,22 @@ func (p *path) began() {
 	}
 }
 
-// deferred notes why a delivery waits: one that its endpoint had no room for did not pass the path.
-func (p *path) deferred(trip webhook.Trip, reason webhook.Reason) {
+// deferred notes why a delivery of a lane waits: one that its endpoint had no room for did not pass the path.
+func (p *path) deferred(trip webhook.Trip, lane uint16, reason webhook.Reason, now time.Time) {
 	switch reason {
 	case webhook.ReasonConcurrency, webhook.ReasonRate, webhook.ReasonBreaker:
 		p.putBack.Add(1)
 		if trip.Number > 1 { // the first is of a new event
 			p.cameBack.Add(1)
+			p.refused[lane].Store(now.UnixMilli())
 		}
 	default:
 	}
+}
+
+// refuses reports whether the endpoint of a lane had no room for a retry just now.
+func (p *path) refuses(lane uint16, now time.Time) bool {
+	return now.UnixMilli()-p.refused[lane].Load() < full.Milliseconds()
 }
 
 // has says how many partitions the retries topic has.
@@ -87,6 +99,7 @@ func (p *path) has(partitions int) {
 type bounds struct {
 	unfinished int           // that may be fired
 	speed      float64       // how many may be fired in a second
+	scarce     bool          // because few of them find room
 	turn       time.Duration // over which that is meant
 	rate       float64       // how many are finished in a second
 }
@@ -98,20 +111,25 @@ func (p *path) bounds(now time.Time) bounds {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	const floor = least / float64(ahead/time.Second)
-	rate, tried, through := p.rate, p.tried, p.tried-p.back
-	switch known := now.Sub(p.looked) <= stale; {
-	case known && len(p.points) == 0:
-		return bounds{unfinished: unbounded, speed: unbounded, turn: turnEvery}
-	case !known:
-		rate, tried, through = firstRate, 0, 0
+	b := bounds{unfinished: unbounded, speed: unbounded, turn: turnEvery}
+	known := now.Sub(p.looked) <= stale
+	if known && len(p.points) == 0 {
+		return b
 	}
-	speed := float64(unbounded)
-	if tried >= tries*through {
-		speed = tries * max(through/float64(p.owned), floor/float64(p.partitions))
+	b.rate = p.rate
+	switch through := p.tried - p.back; {
+	case !known:
+		b.rate, b.speed = firstRate, firstRate/float64(p.partitions)
+	case p.tried == 0:
+		b.speed = firstRate / float64(p.partitions)
+	case p.tried >= tries*through:
+		b.speed, b.scarce = max(tries*through/float64(p.owned), leastSpeed/float64(p.partitions)), true
 	}
 	// The floor holds for the rate as well: nobody is owed anything of a path that finishes nothing.
-	rate = max(rate, floor) / float64(p.partitions)
-	return bounds{unfinished: int(rate * ahead.Seconds()), speed: speed, turn: min(time.Duration(p.partitions)*turnEvery, ahead), rate: rate}
+	b.rate = max(b.rate, floor) / float64(p.partitions)
+	b.unfinished = int(b.rate * ahead.Seconds())
+	b.turn = min(time.Duration(p.partitions)*turnEvery, ahead)
+	return b
 }
 
 // saw takes the points of the group at a moment; retries is how many of this process's are finished, owned how many partitions of them it has.
