@@ -46,10 +46,10 @@ type step struct {
 func (ss *session) run(it *item) (follower *item) {
 	begun := time.Now()
 	if it.try == 1 && !ss.beginWork(it) {
-		return ss.lanes.release(it.lane, begun, begun, noVerdict, 0)
+		return ss.lanes.release(it, begun, begun, noVerdict, 0)
 	}
 	next := ss.guarded(it)
-	follower = ss.lanes.release(it.lane, begun, time.Now(), next.says, next.hold)
+	follower = ss.lanes.release(it, begun, time.Now(), next.says, next.hold)
 	ss.conclude(it, next)
 	return follower
 }

@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -52,7 +53,7 @@ func (b *bench) finish(subscription string, says verdict, hold time.Duration) bo
 	for i, it := range b.begun {
 		if it.lane.id == subscription {
 			b.begun = append(b.begun[:i:i], b.begun[i+1:]...)
-			if follower := b.release(it.lane, b.since[it], b.now, says, hold); follower != nil {
+			if follower := b.release(it, b.since[it], b.now, says, hold); follower != nil {
 				b.begin(follower)
 			}
 			return true
@@ -256,8 +257,73 @@ func TestASlotIsGivenToWhoeverGivesOneBack(t *testing.T) {
 	b.offerTo("a")
 	b.offerTo("a")
 	first := b.begun[0]
-	if follower := b.release(first.lane, b.now, b.now.Add(time.Millisecond), answered, 0); follower == nil || follower == first || len(b.begun) != 1 {
+	if follower := b.release(first, b.now, b.now.Add(time.Millisecond), answered, 0); follower == nil || follower == first || len(b.begun) != 1 {
 		t.Errorf("followed by %v, and %d were begun by others", follower, len(b.begun)-1)
+	}
+}
+
+func TestAnEndpointThatAnswersAtOnceKeepsASlotAFewTimesInARow(t *testing.T) {
+	for name, test := range map[string]struct {
+		takes time.Duration
+		other string // that is in line
+		want  string // who has the slot, one after the other
+	}{
+		"beside its like":            {time.Millisecond, "b", "aaaaabbbbbaaaaabbbbb"},
+		"beside one that is new":     {time.Millisecond, "new", "aN"},
+		"one that takes its time":    {3 * atOnce / 2, "b", "abababab"},
+		"one that has nothing to do": {time.Millisecond, "", "aaaaaaaaaa"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(1, 1)
+			for _, id := range []string{"a", "b"} {
+				b.open(id)
+				b.byID[id].share.latency = test.takes
+			}
+			for range 10 {
+				b.offerTo("a")
+				if test.other == "b" {
+					b.offerTo("b")
+				}
+			}
+			if test.other == "new" {
+				b.offerTo("new")
+			}
+			order := ""
+			for len(b.begun) > 0 && len(order) < len(test.want) {
+				id := b.begun[0].lane.id
+				order += strings.Replace(id, "new", "N", 1)
+				b.now = b.now.Add(test.takes)
+				b.finish(id, answered, 0)
+			}
+			if order != test.want {
+				t.Errorf("%s, want %s", order, test.want)
+			}
+		})
+	}
+}
+
+// What a lane begins in a row counts for its tenant as much as what many lanes of another begin in turn.
+func TestATenantOfOneEndpointGetsNoMoreThanOneOfMany(t *testing.T) {
+	const lanes = 100
+	b := newBench(2, 2)
+	b.open("one")
+	b.byID["one"].tenant = "one"
+	for n := range lanes {
+		b.open(fmt.Sprint("many-", n))
+	}
+	for n := range lanes {
+		b.offerOf("one", "one")
+		b.offerTo(fmt.Sprint("many-", n))
+	}
+	turns := map[string]int{}
+	for range lanes {
+		first := b.begun[0].lane
+		turns[first.tenant]++
+		b.now = b.now.Add(time.Millisecond)
+		b.finish(first.id, answered, 0)
+	}
+	if turns["one"] < lanes*45/100 || turns["one"] > lanes*55/100 {
+		t.Errorf("turns %v, want half each", turns)
 	}
 }
 
@@ -453,7 +519,7 @@ func TestARateIsKeptByWaitingAndByPuttingBack(t *testing.T) {
 		l.begin = func(it *item) {
 			begun = append(begun, time.Since(began))
 			go func() {
-				if follower := l.release(it.lane, time.Now(), time.Now(), answered, 0); follower != nil {
+				if follower := l.release(it, time.Now(), time.Now(), answered, 0); follower != nil {
 					l.begin(follower)
 				}
 			}()

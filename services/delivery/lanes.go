@@ -32,6 +32,13 @@ type lanes struct {
 	follower *item
 }
 
+const (
+	// inARow is how often a lane may keep a slot.
+	inARow = 4
+	// atOnce is how long an attempt may take where that is so: others wait for all of them.
+	atOnce = 100 * time.Millisecond
+)
+
 // putBack is a delivery that waits elsewhere.
 type putBack struct {
 	it     *item
@@ -59,6 +66,9 @@ func (l *lanes) may(c class) bool {
 	}
 	return l.running < l.max && l.held[c] < max(1, l.max/16) && l.held[fresh]+l.held[slow] < l.room(fresh)
 }
+
+// mayBegin reports whether a lane of a class is in line and may have a slot.
+func (l *lanes) mayBegin(c class) bool { return l.rings[c].turns.len() > 0 && l.may(c) }
 
 // reclassify notes what class a lane has become, and counts its slots under that.
 func (l *lanes) reclassify(ln *lane, now time.Time) class {
@@ -113,12 +123,13 @@ func (l *lanes) resume(it *item, now time.Time) {
 	l.dispatch(now)
 }
 
-// release gives back the slot of an attempt, with what it says about the endpoint. hold is how long the endpoint has asked
+// release gives back the slot of an item's attempt, with what it says about the endpoint. hold is how long the endpoint has asked
 // for nothing more. It returns an item that has got a slot thereby, for the caller to begin, or nil: to hand it to another
 // goroutine costs more than what is left to do with the attempt.
-func (l *lanes) release(ln *lane, begun, now time.Time, says verdict, hold time.Duration) *item {
+func (l *lanes) release(it *item, begun, now time.Time, says verdict, hold time.Duration) *item {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	ln := it.lane
 	busy := ln.running >= ln.share.bound()
 	l.running--
 	l.held[ln.holding]--
@@ -130,11 +141,31 @@ func (l *lanes) release(ln *lane, begun, now time.Time, says verdict, hold time.
 	if until := now.Add(min(hold, longestHold)); hold > 0 && until.After(ln.heldUntil) {
 		ln.heldUntil = until
 	}
-	l.wake(ln, now)
 	l.direct, l.follower = true, nil
+	kept := l.keep(it, now)
+	l.wake(ln, now)
+	if kept {
+		l.rings[quick].charge(ln.tenant)
+	}
 	l.dispatch(now)
 	l.direct = false
 	return l.follower
+}
+
+// keep has a lane whose endpoint answers at once keep the slot of an item for its next one, a few times in a row, unless lanes of
+// another class may have it. What there is about the endpoint, down to the connection, is in the processor's caches then, which counts
+// where there are thousands. The lane's tenant is to be charged for it.
+func (l *lanes) keep(it *item, now time.Time) bool {
+	ln := it.lane
+	if it.row >= inARow || ln.holds(now) > atOnce || ln.waiting() == 0 || !ln.share.known() || !ln.free(now) || l.mayBegin(fresh) || l.mayBegin(slow) {
+		return false
+	}
+	l.beginNext(ln, now)
+	if l.follower == nil {
+		return false
+	}
+	l.follower.row = it.row + 1
+	return true
 }
 
 // deferral is how long to put back a delivery whose turn had come.
@@ -285,6 +316,7 @@ func (l *lanes) beginNext(ln *lane, now time.Time) {
 	if ln.running == 0 {
 		ln.progressed = now
 	}
+	it.row = 0
 	l.running++
 	l.held[ln.holding]++
 	ln.running++

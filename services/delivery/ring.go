@@ -1,7 +1,7 @@
 package delivery
 
 // ring decides whose turn it is: a deficit round robin over tenants, and a round robin over the lanes of each. A tenant
-// takes as many turns in a row as it weighs.
+// takes as many turns in a row as it weighs, less what it is charged for.
 type ring struct {
 	byName  map[string]*tenant
 	turns   fifo[*tenant]
@@ -40,8 +40,8 @@ func (r *ring) pop() *lane {
 		case t.lanes.len() == 0:
 			r.turns.pop()
 			delete(r.byName, t.name)
-		case t.credit == 0:
-			t.credit = r.weight(t.name)
+		case t.credit <= 0:
+			t.credit += r.weight(t.name)
 			r.turns.push(r.turns.pop())
 		default:
 			t.credit--
@@ -49,6 +49,13 @@ func (r *ring) pop() *lane {
 		}
 	}
 	return nil
+}
+
+// charge takes a turn from a tenant that has lanes in line.
+func (r *ring) charge(name string) {
+	if t := r.byName[name]; t != nil {
+		t.credit--
+	}
 }
 
 // fifo is a queue whose memory follows its length.

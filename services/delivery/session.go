@@ -72,6 +72,8 @@ type item struct {
 	// try is the number of the request within the attempt, from 1.
 	try      uint32
 	deferred bool
+	// row is how many others of its lane had its slot just before it.
+	row int
 }
 
 // session consumes until ctx ends (nil) or the clients cannot go on (the error).
