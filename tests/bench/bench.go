@@ -45,32 +45,37 @@ func quick() Settings {
 type Servers struct {
 	Brokers     []string
 	RedisURL    string
-	DatabaseURL string // of any database of the server, by a user who may create others
+	DatabaseURL string         // of any database of the server, by a user who may create others
+	processes   map[string]int // of the servers, as far as they are on this machine
 }
 
-// pids are the servers' processes, as far as they are on this machine.
-func (s Servers) pids() map[string]int {
+// newServers finds the servers' processes, once: to look for them among ten thousand connections takes seconds, which would be
+// seconds of what is measured.
+func newServers(brokers []string, redisURL, databaseURL string) Servers {
+	s := Servers{Brokers: brokers, RedisURL: redisURL, DatabaseURL: databaseURL, processes: map[string]int{}}
 	addresses := map[string]string{}
-	for i, broker := range s.Brokers {
+	for i, broker := range brokers {
 		addresses[strings.TrimSuffix(fmt.Sprintf("kafka-%d", i+1), "-1")] = broker
 	}
-	for name, raw := range map[string]string{"redis": s.RedisURL, "postgres": s.DatabaseURL} {
+	for name, raw := range map[string]string{"redis": redisURL, "postgres": databaseURL} {
 		if u, err := url.Parse(raw); err == nil {
 			addresses[name] = u.Host
 		}
 	}
-	pids := map[string]int{}
 	for name, address := range addresses {
 		at, err := netip.ParseAddrPort(address)
 		if err != nil || !at.Addr().IsLoopback() {
 			continue
 		}
 		if pid := listener(int(at.Port())); pid != 0 {
-			pids[name] = pid
+			s.processes[name] = pid
 		}
 	}
-	return pids
+	return s
 }
+
+// pids are the servers' processes, by their names; the caller may add others.
+func (s Servers) pids() map[string]int { return maps.Clone(s.processes) }
 
 // bench is one run.
 type bench struct {

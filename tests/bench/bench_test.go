@@ -32,7 +32,7 @@ func TestAShortRunMeasuresEverythingAndLosesNothing(t *testing.T) {
 	settings := quick()
 	settings.Hookline = testenv.Binary(t)
 	b := &bench{Settings: settings, dir: t.TempDir(), say: func(text string) { t.Log(text) },
-		Servers: Servers{Brokers: testenv.Kafka(t), RedisURL: testenv.Redis(t), DatabaseURL: testenv.Postgres(t)}}
+		Servers: newServers(testenv.Kafka(t), testenv.Redis(t), testenv.Postgres(t))}
 	report, err := b.run(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -94,12 +94,9 @@ func partOf(args []string) func(context.Context, []string) error {
 }
 
 func serversFromEnvironment() (Servers, error) {
-	s := Servers{RedisURL: os.Getenv("TEST_REDIS_URL"), DatabaseURL: os.Getenv("TEST_DATABASE_URL")}
-	if brokers := os.Getenv("TEST_KAFKA_BROKERS"); brokers != "" {
-		s.Brokers = strings.Split(brokers, ",")
+	brokers, redisURL, databaseURL := os.Getenv("TEST_KAFKA_BROKERS"), os.Getenv("TEST_REDIS_URL"), os.Getenv("TEST_DATABASE_URL")
+	if brokers == "" || redisURL == "" || databaseURL == "" {
+		return Servers{}, errors.New("TEST_KAFKA_BROKERS, TEST_REDIS_URL and TEST_DATABASE_URL must name servers: scripts/servers with go run ./tests/bench")
 	}
-	if len(s.Brokers) == 0 || s.RedisURL == "" || s.DatabaseURL == "" {
-		return s, errors.New("TEST_KAFKA_BROKERS, TEST_REDIS_URL and TEST_DATABASE_URL must name servers: scripts/servers with go run ./tests/bench")
-	}
-	return s, nil
+	return newServers(strings.Split(brokers, ","), redisURL, databaseURL), nil
 }

@@ -10,7 +10,7 @@ import (
 func TestAShortReplayIsMeasuredBesideLiveEvents(t *testing.T) {
 	settings := quickReplay()
 	b := &bench{Settings: Settings{Hookline: testenv.Binary(t)}, dir: t.TempDir(), say: func(text string) { t.Log(text) },
-		Servers: Servers{Brokers: testenv.Kafka(t), RedisURL: testenv.Redis(t), DatabaseURL: testenv.Postgres(t)}}
+		Servers: newServers(testenv.Kafka(t), testenv.Redis(t), testenv.Postgres(t))}
 	report, err := b.replay(t.Context(), settings)
 	if err != nil {
 		t.Fatal(err)
