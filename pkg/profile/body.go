@@ -3,6 +3,7 @@ package profile
 import (
 	"errors"
 
+	"github.com/hookline/hookline/pkg/ecmajson"
 	"github.com/hookline/hookline/pkg/webhook"
 )
 
@@ -71,12 +72,12 @@ func (o *op) append(dst []byte, in input) ([]byte, error) {
 func (p part) appendText(dst []byte, in input) []byte {
 	switch p.field {
 	case fieldEventID, fieldSubscriptionID, fieldTenant, fieldOrderingKey:
-		return appendText(dst, p.text(in))
+		return ecmajson.AppendText(dst, p.text(in))
 	case fieldEventType:
 		if p.format == formatPlain {
-			return appendText(dst, in.d.Event.Type)
+			return ecmajson.AppendText(dst, in.d.Event.Type)
 		}
-		return appendText(dst, string(appendType(nil, in.d.Event.Type, p.format)))
+		return ecmajson.AppendText(dst, string(appendType(nil, in.d.Event.Type, p.format)))
 	default:
 		return p.appendPlain(dst, in)
 	}
@@ -92,9 +93,9 @@ func (o *op) metadata(dst []byte, in input) ([]byte, error) {
 		return append(dst, raw...), nil
 	}
 	var present uint64
-	inner, err := members(raw, func(key []byte) error {
+	inner, err := ecmajson.Members(raw, func(key []byte) error {
 		for i, m := range o.fill {
-			if sameKey(key, m.name) {
+			if ecmajson.SameKey(key, m.name) {
 				present |= 1 << i
 			}
 		}
@@ -124,16 +125,16 @@ func (o *op) metadata(dst []byte, in input) ([]byte, error) {
 
 // spread writes the members of data, with a comma before them where there are any.
 func (o *op) spread(dst []byte, in input) ([]byte, error) {
-	inner, err := members(orNull(in.d.Event.Data), func(key []byte) error {
+	inner, err := ecmajson.Members(orNull(in.d.Event.Data), func(key []byte) error {
 		for _, name := range o.reserved {
-			if sameKey(key, name) {
+			if ecmajson.SameKey(key, name) {
 				return refuse(CodeReserved, "data has a member %q of its own, which the envelope writes", name)
 			}
 		}
 		return nil
 	})
 	switch {
-	case errors.Is(err, errNotObject) || errors.Is(err, errNotJSON):
+	case errors.Is(err, ecmajson.ErrNotObject) || errors.Is(err, ecmajson.ErrNotJSON):
 		return dst, refuse(CodeNotObject, "data is %v, and its members must stand at the top level of the body", err)
 	case err != nil || len(inner) == 0:
 		return dst, err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/hookline/hookline/pkg/ecmajson"
 	inbound "github.com/hookline/hookline/pkg/source"
 	"github.com/hookline/hookline/pkg/webhook"
 )
@@ -99,14 +100,14 @@ func (p *Profile) Fingerprint(body []byte) (sent, signed [32]byte, err error) {
 		sum := sha256.Sum256(body)
 		return sum, sum, nil
 	}
-	var s sorter
-	text, err := s.appendSorted(make([]byte, 0, len(body)), body)
+	var s ecmajson.Sorter
+	text, err := s.AppendSorted(make([]byte, 0, len(body)), body)
 	if err != nil {
-		return sent, signed, err
+		return sent, signed, unfit(err)
 	}
 	signed = sha256.Sum256(text)
-	text, err = s.appendParsed(text[:0], body)
-	return sha256.Sum256(text), signed, err
+	text, err = s.AppendParsed(text[:0], body)
+	return sha256.Sum256(text), signed, unfit(err)
 }
 
 // Expect is what a delivery of the event will be recognised by when it is called back: the fingerprint of its body, and its

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 
+	"github.com/hookline/hookline/pkg/ecmajson"
 	"github.com/hookline/hookline/pkg/webhook"
 )
 
@@ -134,7 +135,7 @@ func (w *bodyWriter) object(list []memberSpec, pointer string, top bool) {
 		if i > 0 {
 			w.literal = append(w.literal, ',')
 		}
-		w.literal = append(appendString(w.literal, m.Name), ':')
+		w.literal = append(ecmajson.AppendString(w.literal, m.Name), ':')
 		w.value(m, at)
 	}
 	w.literal = append(w.literal, '}')
@@ -198,7 +199,7 @@ func (w *bodyWriter) text(text, at string) {
 	w.literal = append(w.literal, '"')
 	for _, p := range t {
 		if p.field == fieldNone {
-			w.literal = appendText(w.literal, p.literal)
+			w.literal = ecmajson.AppendText(w.literal, p.literal)
 		} else {
 			w.op(op{kind: opText, part: p})
 		}
@@ -235,7 +236,7 @@ func (w *bodyWriter) fill(list []memberSpec, at string) []fillMember {
 		}
 		inner := &bodyWriter{c: w.c}
 		inner.value(m, pointer)
-		fill = append(fill, fillMember{name: m.Name, head: string(append(appendString(nil, m.Name), ':')), value: inner.done()})
+		fill = append(fill, fillMember{name: m.Name, head: string(append(ecmajson.AppendString(nil, m.Name), ':')), value: inner.done()})
 	}
 	return fill
 }

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hookline/hookline/pkg/ecmajson"
 	"github.com/hookline/hookline/pkg/webhook"
 )
 
@@ -87,7 +88,7 @@ type scratch struct {
 	mac     []byte
 	ends    []int
 	content content
-	sorter  sorter
+	sorter  ecmajson.Sorter
 }
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
@@ -97,7 +98,7 @@ const maxScratch = 256 << 10
 
 func (s *scratch) free() {
 	clear(s.content.pieces)
-	if cap(s.sorted) <= maxScratch && cap(s.sorter.spare) <= maxScratch && cap(s.text) <= maxScratch {
+	if cap(s.sorted) <= maxScratch && s.sorter.Size() <= maxScratch && cap(s.text) <= maxScratch {
 		scratches.Put(s)
 	}
 }
@@ -125,8 +126,8 @@ func (c *Contract) Sign(d *webhook.Delivery, body []byte, keys [][]byte, at time
 	s.text, s.ends = s.text[:0], s.ends[:0]
 	if c.p.sorted {
 		var err error
-		if s.sorted, err = s.sorter.appendSorted(s.sorted[:0], body); err != nil {
-			return nil, err
+		if s.sorted, err = s.sorter.AppendSorted(s.sorted[:0], body); err != nil {
+			return nil, unfit(err)
 		}
 	}
 	for i := range c.p.headers {

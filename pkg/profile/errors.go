@@ -3,6 +3,8 @@ package profile
 import (
 	"errors"
 	"fmt"
+
+	"github.com/hookline/hookline/pkg/ecmajson"
 )
 
 // Code says in which way an event does not fit a contract. The list is fixed; docs/profiles.md explains each.
@@ -10,13 +12,13 @@ type Code string
 
 // The codes of [ContractError].
 const (
-	CodeNotObject Code = "not_object"   // data (or metadata) must be a JSON object here
-	CodeNotJSON   Code = "not_json"     // the body is not valid JSON, or not UTF-8
-	CodeReserved  Code = "reserved_key" // data has a member that the envelope itself writes
-	CodeDuplicate Code = "duplicate_key"
-	CodeProto     Code = "proto_key"
-	CodeNumber    Code = "number"
-	CodeDepth     Code = "depth"
+	CodeNotObject Code = "not_object"           // data (or metadata) must be a JSON object here
+	CodeNotJSON   Code = Code(ecmajson.NotJSON) // the body is not valid JSON, or not UTF-8
+	CodeReserved  Code = "reserved_key"         // data has a member that the envelope itself writes
+	CodeDuplicate Code = Code(ecmajson.Duplicate)
+	CodeProto     Code = Code(ecmajson.Proto)
+	CodeNumber    Code = Code(ecmajson.Number)
+	CodeDepth     Code = Code(ecmajson.Depth)
 	CodeHeader    Code = "header_value" // a value that must go into a header cannot stand there
 )
 
@@ -31,6 +33,15 @@ func (e *ContractError) Error() string { return string(e.Code) + ": " + e.Detail
 
 func refuse(code Code, format string, args ...any) error {
 	return &ContractError{Code: code, Detail: fmt.Sprintf(format, args...)}
+}
+
+// unfit makes what has no sorted form an event that does not fit its contract.
+func unfit(err error) error {
+	var refused *ecmajson.Error
+	if errors.As(err, &refused) {
+		return refuse(Code(refused.Kind), "%s", refused.Detail)
+	}
+	return err
 }
 
 // ErrSecret is a secret that is missing or does not have the form that the profile asks for. Unlike a [ContractError] it

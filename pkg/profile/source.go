@@ -14,6 +14,8 @@ import (
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/hookline/hookline/pkg/ecmajson"
 )
 
 //go:embed profile.schema.json
@@ -142,7 +144,7 @@ func (s *source) mapping(dst []byte, n *yaml.Node, pointer string) []byte {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = append(appendString(dst, key.Value), ':')
+		dst = append(ecmajson.AppendString(dst, key.Value), ':')
 		child := pointer + "/" + escapePointer(key.Value)
 		s.lines[child] = key.Line
 		dst = s.value(dst, n.Content[i+1], child)
@@ -172,9 +174,9 @@ func (s *source) scalar(dst []byte, n *yaml.Node) []byte {
 			s.problem(n.Line, "%q is not a finite number", n.Value)
 			v = 0
 		}
-		return appendNumber(dst, v)
+		return ecmajson.AppendNumber(dst, v)
 	case "!!str", "!!timestamp":
-		return appendString(dst, n.Value)
+		return ecmajson.AppendString(dst, n.Value)
 	default:
 		s.problem(n.Line, "values of type %s are not supported", n.ShortTag())
 		return append(dst, "null"...)

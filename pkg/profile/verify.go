@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/hookline/hookline/pkg/ecmajson"
 )
 
 // Part is what of a request does not verify.
@@ -179,10 +181,10 @@ func (v *verification) content(body []byte) ([]byte, error) {
 	for _, p := range v.sig.content {
 		switch {
 		case p.field == fieldBody && p.format == formatSorted:
-			var s sorter
-			sorted, err := s.appendSorted(nil, body)
+			var s ecmajson.Sorter
+			sorted, err := s.AppendSorted(nil, body)
 			if err != nil {
-				return nil, err
+				return nil, unfit(err)
 			}
 			out = append(out, sorted...)
 		case p.field == fieldBody:
@@ -367,7 +369,7 @@ func compact(b []byte) ([]byte, bool) {
 		case ' ', '\t', '\r', '\n':
 			i++
 		case '"':
-			end := skipString(b, i)
+			end := ecmajson.SkipString(b, i)
 			if end < 0 {
 				return nil, false
 			}

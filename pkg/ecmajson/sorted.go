@@ -1,4 +1,4 @@
-package profile
+package ecmajson
 
 import (
 	"bytes"
@@ -10,22 +10,11 @@ import (
 	"unicode/utf8"
 )
 
-// The sorted form of a JSON text is what JavaScript makes of it with JSON.parse and then
-//
-//	JSON.stringify(value, (key, v) => v is an object ? its members re-inserted in the order of Object.keys(v).sort() : v)
-//
-// Members come in the order of the property table, not in the order of insertion: keys that are array indices first, by
-// number, then the others by UTF-16 code units. Numbers print as doubles do, strings with the fewest escapes, lone
-// surrogates as \udxxx. https://tc39.es/ecma262/#sec-ordinaryownpropertykeys, #sec-numeric-types-number-tostring,
-// #sec-quotejsonstring.
-//
-// Refused is what a JavaScript receiver would not see as it was written: duplicate keys, a key __proto__ (which the
-// re-insertion would make the object's prototype), a number that overflows a double, and what is not JSON at all.
-
+// maxDepth is how deep a text may be nested.
 const maxDepth = 128
 
-// sorter holds the working memory of one sorted encoding, for reuse.
-type sorter struct {
+// Sorter prints JSON texts anew. It keeps its working memory for the next one; the zero value may be used, by one goroutine at a time.
+type Sorter struct {
 	members []sortedMember
 	spare   []byte
 	// parsed leaves members where JSON.parse puts them, and looks for no duplicates.
@@ -39,22 +28,25 @@ type sortedMember struct {
 	index int64
 }
 
-// appendSorted appends the sorted form of one JSON text. Errors are *[ContractError].
-func (s *sorter) appendSorted(dst, text []byte) ([]byte, error) {
+// AppendSorted appends the sorted form of one JSON text. Errors are *[Error].
+func (s *Sorter) AppendSorted(dst, text []byte) ([]byte, error) {
 	s.parsed = false
 	return s.append(dst, text)
 }
 
-// appendParsed appends what JSON.stringify prints of what JSON.parse has read: as in the sorted form, but of the members only those
+// AppendParsed appends what JSON.stringify prints of what JSON.parse has read: as in the sorted form, but of the members only those
 // that are array indices change their place. The text must have a sorted form.
-func (s *sorter) appendParsed(dst, text []byte) ([]byte, error) {
+func (s *Sorter) AppendParsed(dst, text []byte) ([]byte, error) {
 	s.parsed = true
 	return s.append(dst, text)
 }
 
-func (s *sorter) append(dst, text []byte) ([]byte, error) {
+// Size is how many bytes of working memory are kept.
+func (s *Sorter) Size() int { return cap(s.spare) }
+
+func (s *Sorter) append(dst, text []byte) ([]byte, error) {
 	if !utf8.Valid(text) {
-		return dst, refuse(CodeNotJSON, "the body is not valid UTF-8")
+		return dst, refuse(NotJSON, "the body is not valid UTF-8")
 	}
 	s.members = s.members[:0]
 	dst, i, err := s.value(dst, text, skipSpace(text, 0), 0)
@@ -67,9 +59,9 @@ func (s *sorter) append(dst, text []byte) ([]byte, error) {
 	return dst, nil
 }
 
-func notJSON(i int) error { return refuse(CodeNotJSON, "the body is not valid JSON at byte %d", i) }
+func notJSON(i int) error { return refuse(NotJSON, "the body is not valid JSON at byte %d", i) }
 
-func (s *sorter) value(dst, b []byte, i, depth int) ([]byte, int, error) {
+func (s *Sorter) value(dst, b []byte, i, depth int) ([]byte, int, error) {
 	if i >= len(b) {
 		return dst, i, notJSON(i)
 	}
@@ -91,9 +83,9 @@ func (s *sorter) value(dst, b []byte, i, depth int) ([]byte, int, error) {
 	return dst, i, notJSON(i)
 }
 
-func (s *sorter) array(dst, b []byte, i, depth int) ([]byte, int, error) {
+func (s *Sorter) array(dst, b []byte, i, depth int) ([]byte, int, error) {
 	if depth > maxDepth {
-		return dst, i, refuse(CodeDepth, "the body is nested deeper than %d", maxDepth)
+		return dst, i, refuse(Depth, "the body is nested deeper than %d", maxDepth)
 	}
 	dst = append(dst, '[')
 	if i = skipSpace(b, i+1); i < len(b) && b[i] == ']' {
@@ -117,9 +109,9 @@ func (s *sorter) array(dst, b []byte, i, depth int) ([]byte, int, error) {
 }
 
 // object writes the members as they come, each already sorted inside, and then puts them into order.
-func (s *sorter) object(dst, b []byte, i, depth int) ([]byte, int, error) {
+func (s *Sorter) object(dst, b []byte, i, depth int) ([]byte, int, error) {
 	if depth > maxDepth {
-		return dst, i, refuse(CodeDepth, "the body is nested deeper than %d", maxDepth)
+		return dst, i, refuse(Depth, "the body is nested deeper than %d", maxDepth)
 	}
 	dst = append(dst, '{')
 	if i = skipSpace(b, i+1); i < len(b) && b[i] == '}' {
@@ -148,7 +140,7 @@ func (s *sorter) object(dst, b []byte, i, depth int) ([]byte, int, error) {
 	return append(dst, '}'), i + 1, nil
 }
 
-func (s *sorter) member(dst, b []byte, i, depth int) ([]byte, int, error) {
+func (s *Sorter) member(dst, b []byte, i, depth int) ([]byte, int, error) {
 	if i >= len(b) || b[i] != '"' {
 		return dst, i, notJSON(i)
 	}
@@ -160,7 +152,7 @@ func (s *sorter) member(dst, b []byte, i, depth int) ([]byte, int, error) {
 	m.keyEnd = len(dst)
 	key := dst[m.start+1 : m.keyEnd-1]
 	if string(key) == "__proto__" {
-		return dst, i, refuse(CodeProto, "the body has a key __proto__ at byte %d", at)
+		return dst, i, refuse(Proto, "the body has a key __proto__ at byte %d", at)
 	}
 	m.index = arrayIndex(key)
 	if i = skipSpace(b, i); i >= len(b) || b[i] != ':' {
@@ -175,7 +167,7 @@ func (s *sorter) member(dst, b []byte, i, depth int) ([]byte, int, error) {
 }
 
 // order sorts the members from base on, which stand in dst from the first one's start to its end.
-func (s *sorter) order(dst []byte, base, at int) error {
+func (s *Sorter) order(dst []byte, base, at int) error {
 	list := s.members[base:]
 	compare := func(a, b sortedMember) int { return s.compare(dst, a, b) }
 	sorted := slices.IsSortedFunc(list, compare)
@@ -185,7 +177,7 @@ func (s *sorter) order(dst []byte, base, at int) error {
 	}
 	for i := 1; i < len(list) && !s.parsed; i++ {
 		if compare(list[i-1], list[i]) == 0 {
-			return refuse(CodeDuplicate, "the object that ends at byte %d of the body has a key twice", at)
+			return refuse(Duplicate, "the object that ends at byte %d of the body has a key twice", at)
 		}
 	}
 	if sorted {
@@ -202,7 +194,7 @@ func (s *sorter) order(dst []byte, base, at int) error {
 	return nil
 }
 
-func (s *sorter) compare(dst []byte, a, b sortedMember) int {
+func (s *Sorter) compare(dst []byte, a, b sortedMember) int {
 	switch {
 	case a.index >= 0 && b.index >= 0:
 		return cmp.Compare(a.index, b.index)
@@ -283,21 +275,29 @@ func nextRune(s []byte) (rune, int) {
 	if s[0] != '\\' {
 		return utf8.DecodeRune(s)
 	}
-	switch s[1] {
-	case 'b':
-		return '\b', 2
-	case 't':
-		return '\t', 2
-	case 'n':
-		return '\n', 2
-	case 'f':
-		return '\f', 2
-	case 'r':
-		return '\r', 2
-	case 'u':
+	if s[1] == 'u' {
 		return hex4(s[2:]), 6
+	}
+	return shortEscape(s[1]), 2
+}
+
+// shortEscape is what a backslash and one other character stand for, 0 where they are no escape.
+func shortEscape(c byte) rune {
+	switch c {
+	case '"', '\\', '/':
+		return rune(c)
+	case 'b':
+		return '\b'
+	case 't':
+		return '\t'
+	case 'n':
+		return '\n'
+	case 'f':
+		return '\f'
+	case 'r':
+		return '\r'
 	default:
-		return rune(s[1]), 2
+		return 0
 	}
 }
 
@@ -329,37 +329,26 @@ func appendSortedString(dst, b []byte, i int) ([]byte, int, error) {
 
 // unescape reads the escape at the start of s; n is 0 where it is not one. An escaped surrogate pair is one code point.
 func unescape(s []byte) (r rune, n int) {
-	if len(s) < 2 {
+	switch {
+	case len(s) < 2:
+		return 0, 0
+	case s[1] != 'u':
+		if r = shortEscape(s[1]); r == 0 {
+			return 0, 0
+		}
+		return r, 2
+	case len(s) < 6:
 		return 0, 0
 	}
-	switch s[1] {
-	case '"', '\\', '/':
-		return rune(s[1]), 2
-	case 'b':
-		return '\b', 2
-	case 't':
-		return '\t', 2
-	case 'n':
-		return '\n', 2
-	case 'f':
-		return '\f', 2
-	case 'r':
-		return '\r', 2
-	case 'u':
-		if len(s) < 6 {
-			return 0, 0
-		}
-		if r = hex4(s[2:]); r < 0 {
-			return 0, 0
-		}
-		if utf16.IsSurrogate(r) && len(s) >= 12 && s[6] == '\\' && s[7] == 'u' {
-			if pair := utf16.DecodeRune(r, hex4(s[8:])); pair != utf8.RuneError {
-				return pair, 12
-			}
-		}
-		return r, 6
+	if r = hex4(s[2:]); r < 0 {
+		return 0, 0
 	}
-	return 0, 0
+	if utf16.IsSurrogate(r) && len(s) >= 12 && s[6] == '\\' && s[7] == 'u' {
+		if pair := utf16.DecodeRune(r, hex4(s[8:])); pair != utf8.RuneError {
+			return pair, 12
+		}
+	}
+	return r, 6
 }
 
 // hex4 is the value of four hexadecimal digits, or -1.
@@ -404,9 +393,9 @@ func appendSortedNumber(dst, b []byte, i int) ([]byte, int, error) {
 	}
 	f, err := strconv.ParseFloat(string(b[i:end]), 64)
 	if err != nil {
-		return dst, i, refuse(CodeNumber, "the number at byte %d of the body is greater than a double can hold", i)
+		return dst, i, refuse(Number, "the number at byte %d of the body is greater than a double can hold", i)
 	}
-	return appendNumber(dst, f), end, nil
+	return AppendNumber(dst, f), end, nil
 }
 
 // scanNumber returns the index after the JSON number at i (-1 where it is none), and whether it has digits only.
@@ -451,8 +440,8 @@ func digits(b []byte, i int) int {
 	return i
 }
 
-// appendNumber appends a finite double as JavaScript prints it.
-func appendNumber(dst []byte, f float64) []byte {
+// AppendNumber appends a finite double as JavaScript prints it.
+func AppendNumber(dst []byte, f float64) []byte {
 	if f == 0 {
 		return append(dst, '0')
 	}

@@ -1,4 +1,4 @@
-package profile
+package ecmajson
 
 import (
 	"bufio"
@@ -17,8 +17,8 @@ import (
 )
 
 func sorted(text string) (string, error) {
-	var s sorter
-	out, err := s.appendSorted(nil, []byte(text))
+	var s Sorter
+	out, err := s.AppendSorted(nil, []byte(text))
 	return string(out), err
 }
 
@@ -60,8 +60,8 @@ func TestWhatAClientPrintsAgainKeepsTheOrderOfItsKeys(t *testing.T) {
 		{"what it has printed", `{"9":2,"10":1,"b":0,"a":3,"01":4}`, `{"9":2,"10":1,"b":0,"a":3,"01":4}`},
 	}
 	for _, c := range cases {
-		var s sorter
-		if got, err := s.appendParsed(nil, []byte(c.in)); err != nil || string(got) != c.want {
+		var s Sorter
+		if got, err := s.AppendParsed(nil, []byte(c.in)); err != nil || string(got) != c.want {
 			t.Errorf("%s: %s gives %s (%v), want %s", c.name, c.in, got, err, c.want)
 		}
 	}
@@ -70,42 +70,42 @@ func TestWhatAClientPrintsAgainKeepsTheOrderOfItsKeys(t *testing.T) {
 func TestSortedFormRefusesWhatAReceiverWouldSeeDifferently(t *testing.T) {
 	cases := []struct {
 		name, in string
-		want     Code
+		want     Kind
 	}{
-		{"a key twice", `{"a":1,"b":2,"a":3}`, CodeDuplicate},
-		{"a key twice in another spelling", `{"a":{"b":1,"\u0062":2}}`, CodeDuplicate},
-		{"an index twice", `{"7":1,"a":1,"7":3}`, CodeDuplicate},
-		{"__proto__", `{"a":[{"__proto__":1}]}`, CodeProto},
-		{"__proto__ in another spelling", `{"\u005f_proto__":1}`, CodeProto},
-		{"too large for a double", `{"a":1e309}`, CodeNumber},
-		{"too small for a double", `{"a":-1e309}`, CodeNumber},
-		{"too deep", strings.Repeat("[", 200) + strings.Repeat("]", 200), CodeDepth},
-		{"invalid UTF-8", "\"\xff\"", CodeNotJSON},
-		{"a surrogate as UTF-8", "\"\xed\xa0\x80\"", CodeNotJSON},
-		{"a control character", "\"\n\"", CodeNotJSON},
-		{"nothing", ``, CodeNotJSON},
-		{"more than one value", `{} {}`, CodeNotJSON},
-		{"a leading zero", `01`, CodeNotJSON},
-		{"a bare point", `1.`, CodeNotJSON},
-		{"a bare exponent", `1e`, CodeNotJSON},
-		{"a plus", `+1`, CodeNotJSON},
-		{"NaN", `NaN`, CodeNotJSON},
-		{"a trailing comma", `{"a":1,}`, CodeNotJSON},
-		{"a trailing comma in an array", `[1,]`, CodeNotJSON},
-		{"an unknown escape", `"\x"`, CodeNotJSON},
-		{"half an escape", `"\u12"`, CodeNotJSON},
-		{"no closing quote", `"abc`, CodeNotJSON},
-		{"no closing brace", `{"a":1`, CodeNotJSON},
-		{"no colon", `{"a" 1}`, CodeNotJSON},
-		{"a key that is no string", `{a:1}`, CodeNotJSON},
-		{"half a word", `tru`, CodeNotJSON},
-		{"half a word and more", `trues`, CodeNotJSON},
+		{"a key twice", `{"a":1,"b":2,"a":3}`, Duplicate},
+		{"a key twice in another spelling", `{"a":{"b":1,"\u0062":2}}`, Duplicate},
+		{"an index twice", `{"7":1,"a":1,"7":3}`, Duplicate},
+		{"__proto__", `{"a":[{"__proto__":1}]}`, Proto},
+		{"__proto__ in another spelling", `{"\u005f_proto__":1}`, Proto},
+		{"too large for a double", `{"a":1e309}`, Number},
+		{"too small for a double", `{"a":-1e309}`, Number},
+		{"too deep", strings.Repeat("[", 200) + strings.Repeat("]", 200), Depth},
+		{"invalid UTF-8", "\"\xff\"", NotJSON},
+		{"a surrogate as UTF-8", "\"\xed\xa0\x80\"", NotJSON},
+		{"a control character", "\"\n\"", NotJSON},
+		{"nothing", ``, NotJSON},
+		{"more than one value", `{} {}`, NotJSON},
+		{"a leading zero", `01`, NotJSON},
+		{"a bare point", `1.`, NotJSON},
+		{"a bare exponent", `1e`, NotJSON},
+		{"a plus", `+1`, NotJSON},
+		{"NaN", `NaN`, NotJSON},
+		{"a trailing comma", `{"a":1,}`, NotJSON},
+		{"a trailing comma in an array", `[1,]`, NotJSON},
+		{"an unknown escape", `"\x"`, NotJSON},
+		{"half an escape", `"\u12"`, NotJSON},
+		{"no closing quote", `"abc`, NotJSON},
+		{"no closing brace", `{"a":1`, NotJSON},
+		{"no colon", `{"a" 1}`, NotJSON},
+		{"a key that is no string", `{a:1}`, NotJSON},
+		{"half a word", `tru`, NotJSON},
+		{"half a word and more", `trues`, NotJSON},
 	}
 	for _, c := range cases {
 		_, err := sorted(c.in)
-		var refused *ContractError
-		if !errors.As(err, &refused) || refused.Code != c.want {
-			t.Errorf("%s: %v, want code %s", c.name, err, c.want)
+		var refused *Error
+		if !errors.As(err, &refused) || refused.Kind != c.want {
+			t.Errorf("%s: %v, want %s", c.name, err, c.want)
 		}
 	}
 }
@@ -155,18 +155,18 @@ func TestSortedFormEqualsNodeOnGeneratedDocuments(t *testing.T) {
 	}
 	lines := bufio.NewScanner(bytes.NewReader(out))
 	lines.Buffer(nil, 1<<20)
-	var s sorter
+	var s Sorter
 	var dst, parsed []byte
 	same, refused, broken := 0, 0, 0
 	for i := 0; lines.Scan(); i++ {
-		dst, err = s.appendSorted(dst[:0], docs[i])
+		dst, err = s.AppendSorted(dst[:0], docs[i])
 		want, again, _ := bytes.Cut(lines.Bytes(), []byte("\t"))
 		if err == nil {
-			if parsed, err = s.appendParsed(parsed[:0], docs[i]); err != nil || !bytes.Equal(parsed, again) {
+			if parsed, err = s.AppendParsed(parsed[:0], docs[i]); err != nil || !bytes.Equal(parsed, again) {
 				t.Fatalf("document %d: %s\nprinted again here: %s (%v)\nnode: %s", i, docs[i], parsed, err, again)
 			}
 		}
-		var ce *ContractError
+		var ce *Error
 		switch {
 		case err == nil && bytes.Equal(dst, want):
 			same++
@@ -174,7 +174,7 @@ func TestSortedFormEqualsNodeOnGeneratedDocuments(t *testing.T) {
 			t.Fatalf("document %d: %s\nhere: %s\nnode: %s", i, docs[i], dst, want)
 		case !errors.As(err, &ce):
 			t.Fatalf("document %d: %v", i, err)
-		case ce.Code == CodeNotJSON && utf8.Valid(docs[i]):
+		case ce.Kind == NotJSON && utf8.Valid(docs[i]):
 			broken++
 			if string(want) != "!" {
 				t.Fatalf("document %d: %s\nrefused here: %v\nnode: %s", i, docs[i], err, want)

@@ -1,4 +1,4 @@
-package profile
+package ecmajson
 
 import (
 	"bytes"
@@ -8,13 +8,13 @@ import (
 
 const hexDigits = "0123456789abcdef"
 
-// appendString appends a JSON string as JavaScript prints it: only what must be escaped is. Invalid UTF-8 becomes U+FFFD.
-func appendString(dst []byte, s string) []byte {
-	return append(appendText(append(dst, '"'), s), '"')
+// AppendString appends a JSON string as JavaScript prints it: only what must be escaped is. Invalid UTF-8 becomes U+FFFD.
+func AppendString(dst []byte, s string) []byte {
+	return append(AppendText(append(dst, '"'), s), '"')
 }
 
-// appendText is appendString without the quotes.
-func appendText(dst []byte, s string) []byte {
+// AppendText is AppendString without the quotes.
+func AppendText(dst []byte, s string) []byte {
 	start := 0
 	for i := 0; i < len(s); {
 		c := s[i]
@@ -55,32 +55,33 @@ func appendEscape(dst []byte, c byte) []byte {
 	}
 }
 
+// Errors of [Members].
 var (
-	errNotObject = errors.New("not a JSON object")
-	errNotJSON   = errors.New("not valid JSON")
+	ErrNotObject = errors.New("not a JSON object")
+	ErrNotJSON   = errors.New("not valid JSON")
 )
 
-// members calls f with each member of a JSON object (the key with its quotes) and returns what stands between the
+// Members calls f with each member of a JSON object (the key with its quotes) and returns what stands between the
 // braces. It finds the ends of values without validating what is inside them.
-func members(object []byte, f func(key []byte) error) (inner []byte, err error) {
+func Members(object []byte, f func(key []byte) error) (inner []byte, err error) {
 	b := bytes.Trim(object, " \t\r\n")
 	if len(b) < 2 || b[0] != '{' || b[len(b)-1] != '}' {
-		return nil, errNotObject
+		return nil, ErrNotObject
 	}
 	i := skipSpace(b, 1)
 	for first := true; b[i] != '}' || !first; first = false {
-		end := skipString(b, i)
+		end := SkipString(b, i)
 		if end < 0 {
-			return nil, errNotJSON
+			return nil, ErrNotJSON
 		}
 		if err := f(b[i:end]); err != nil {
 			return nil, err
 		}
 		if i = skipSpace(b, end); i >= len(b) || b[i] != ':' {
-			return nil, errNotJSON
+			return nil, ErrNotJSON
 		}
 		if i = skipValue(b, skipSpace(b, i+1)); i < 0 {
-			return nil, errNotJSON
+			return nil, ErrNotJSON
 		}
 		if i = skipSpace(b, i); i >= len(b) || b[i] != ',' {
 			break
@@ -88,7 +89,7 @@ func members(object []byte, f func(key []byte) error) (inner []byte, err error) 
 		i = skipSpace(b, i+1)
 	}
 	if i != len(b)-1 {
-		return nil, errNotJSON
+		return nil, ErrNotJSON
 	}
 	return bytes.Trim(b[1:i], " \t\r\n"), nil
 }
@@ -100,8 +101,8 @@ func skipSpace(b []byte, i int) int {
 	return i
 }
 
-// skipString returns the index after the string that begins at i, or -1.
-func skipString(b []byte, i int) int {
+// SkipString returns the index after the string that begins at i, or -1.
+func SkipString(b []byte, i int) int {
 	if i >= len(b) || b[i] != '"' {
 		return -1
 	}
@@ -122,7 +123,7 @@ func skipValue(b []byte, i int) int {
 	for i < len(b) {
 		switch b[i] {
 		case '"':
-			if i = skipString(b, i); i < 0 {
+			if i = SkipString(b, i); i < 0 {
 				return -1
 			}
 			if depth == 0 {
@@ -155,12 +156,12 @@ func nonEmpty(start, end int) int {
 	return end
 }
 
-// sameKey reports whether a JSON string with its quotes spells a name, however it is escaped.
-func sameKey(quoted []byte, name string) bool {
+// SameKey reports whether a JSON string with its quotes spells a name, however it is escaped.
+func SameKey(quoted []byte, name string) bool {
 	if bytes.IndexByte(quoted, '\\') < 0 {
 		return string(quoted[1:len(quoted)-1]) == name
 	}
 	var buf [64]byte
 	plain, _, err := appendSortedString(buf[:0], quoted, 0)
-	return err == nil && string(plain) == `"`+string(appendText(nil, name))+`"`
+	return err == nil && string(plain) == `"`+string(AppendText(nil, name))+`"`
 }
