@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -390,6 +391,29 @@ func TestTheLongestIdleIsClosedWhereThereAreTooMany(t *testing.T) {
 		}
 		if len(*conns) != 4 || transport.pool.idle != 2 || len(transport.pool.hosts) != 2 {
 			t.Errorf("%d connections, %d idle, %d hosts", len(*conns), transport.pool.idle, len(transport.pool.hosts))
+		}
+	})
+}
+
+// What is closed is the oldest of eight, so that it is never one of the seven newest, whichever eight were looked at.
+func TestOfManyReceiversTheNewestKeepTheirConnections(t *testing.T) {
+	const receivers, kept = 100, 20
+	synctest.Test(t, func(t *testing.T) {
+		transport, conns := ours(t, replying(okay))
+		transport.pool.maxIdle = kept
+		for n := range receivers {
+			if got := post(t, transport, fmt.Sprintf("http://%d.example", n)); got.StatusCode != http.StatusOK {
+				t.Errorf("%+v", got)
+			}
+			time.Sleep(time.Millisecond)
+		}
+		if len(*conns) != receivers || transport.pool.idle != kept || len(transport.pool.hosts) != kept {
+			t.Errorf("%d connections, %d idle, %d hosts", len(*conns), transport.pool.idle, len(transport.pool.hosts))
+		}
+		for n := receivers - 7; n < receivers; n++ {
+			if transport.pool.hosts[origin{"http", fmt.Sprintf("%d.example", n), "80"}] == nil {
+				t.Errorf("the connection to receiver %d of %d is closed", n, receivers)
+			}
 		}
 	})
 }
