@@ -52,8 +52,14 @@ func (s *Store) recordSideBySide(ctx context.Context, b *store.Batch, keep bool)
 	err := s.transact(ctx, b, keep, checkOffsets, writeDeliveries, writeHealth, state.pass, happened.await, writeOffsets)
 	state.open(err)
 	<-happened.opened
+	if errors.Is(err, errBeside) {
+		return happened.err
+	}
 	return err
 }
+
+// errBeside ends a transaction whose neighbour has failed. The neighbour's own error would have it tried again, in vain.
+var errBeside = errors.New("the transaction beside this one has failed")
 
 // gate is where one transaction waits for what has become of another.
 type gate struct {
@@ -79,7 +85,10 @@ func (g *gate) pass(context.Context, *pgx.Conn, *store.Batch) error {
 
 func (g *gate) await(context.Context, *pgx.Conn, *store.Batch) error {
 	<-g.opened
-	return g.err
+	if g.err != nil {
+		return errBeside
+	}
+	return nil
 }
 
 type step func(ctx context.Context, conn *pgx.Conn, b *store.Batch) error

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"go.uber.org/goleak"
 
 	"github.com/hookline/hookline/pkg/pgstore"
@@ -342,5 +343,28 @@ func TestTheRelayLockEndsWithItsConnection(t *testing.T) {
 	}
 	if ran, err := other.OutboxLock(ctx, func(context.Context) error { return nil }); !ran || err != nil {
 		t.Errorf("after it: %t, %v", ran, err)
+	}
+}
+
+// A large batch is written in two transactions. That one of them loses against another process is no reason to try the other again.
+func TestOnlyTheTransactionThatLostIsTriedAgain(t *testing.T) {
+	s, url := migrated(t)
+	exec(t, url, `CREATE SEQUENCE states; CREATE SEQUENCE happenings;
+		CREATE FUNCTION counts() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM nextval('states'); RETURN NULL; END $$;
+		CREATE FUNCTION loses() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+			PERFORM nextval('happenings'); RAISE serialization_failure; END $$;
+		CREATE TRIGGER counts BEFORE INSERT ON deliveries FOR EACH STATEMENT EXECUTE FUNCTION counts();
+		CREATE TRIGGER loses BEFORE INSERT ON attempts FOR EACH STATEMENT EXECUTE FUNCTION loses()`)
+	batch, _ := traffic(1000, 0)
+	var refused *pgconn.PgError
+	if err := s.Record(context.Background(), &batch); !errors.As(err, &refused) || refused.Code != "40001" {
+		t.Fatalf("a transaction that always loses: %v", err)
+	}
+	const tries = `SELECT nextval($1) - 1`
+	if state, happened := count(t, url, tries, "states"), count(t, url, tries, "happenings"); state != 1 || happened != 5 {
+		t.Errorf("the state was written %d times and what happened %d times, want 1 and 5", state, happened)
+	}
+	if rows := count(t, url, `SELECT count(*) FROM deliveries`); rows != 0 {
+		t.Errorf("%d deliveries are there without what happened", rows)
 	}
 }
