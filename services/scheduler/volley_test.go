@@ -3,6 +3,7 @@ package scheduler
 import (
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,10 +12,18 @@ import (
 func TestWhatBecomesReadyDuringAVolleyGoesTogetherInTheNext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var sizes []int
+		var mu sync.Mutex
 		times := map[*flight]int{}
+		fired := func(f *flight) int {
+			mu.Lock()
+			defer mu.Unlock()
+			return times[f]
+		}
 		v := newVolleys(func() int { return 10 }, func(flights []*flight) {
 			sizes = append(sizes, len(flights)) // a second one under way would be a race
 			time.Sleep(time.Second)
+			mu.Lock()
+			defer mu.Unlock()
 			for _, f := range flights {
 				times[f]++
 			}
@@ -29,8 +38,8 @@ func TestWhatBecomesReadyDuringAVolleyGoesTogetherInTheNext(t *testing.T) {
 				}
 				v.join(mine)
 				for _, f := range mine {
-					if times[f] != 1 {
-						joined <- fmt.Errorf("a flight of party %d was fired %d times when it had joined", n, times[f])
+					if got := fired(f); got != 1 {
+						joined <- fmt.Errorf("a flight of party %d was fired %d times when it had joined", n, got)
 						return
 					}
 				}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -97,11 +98,11 @@ func TestAChunkHasTheNextGenerationsOfWhatIsAskedForUpToTheRate(t *testing.T) {
 // idle has no replay to work on.
 type idle struct {
 	Store
-	asked int
+	asked atomic.Int64
 }
 
 func (s *idle) ClaimReplay(context.Context, string, time.Time, time.Time) (store.Replay, error) {
-	s.asked++
+	s.asked.Add(1)
 	return store.Replay{}, store.ErrNotFound
 }
 
@@ -115,13 +116,13 @@ func TestARunnerLooksForWorkWhenItIsWokenAndStopsAtOnce(t *testing.T) {
 		synctest.Wait()
 		runner.Changed()
 		synctest.Wait()
-		if db.asked != 2 {
-			t.Errorf("asked %d times before any time has passed", db.asked)
+		if asked := db.asked.Load(); asked != 2 {
+			t.Errorf("asked %d times before any time has passed", asked)
 		}
 		time.Sleep(3 * poll)
 		synctest.Wait()
-		if db.asked != 5 {
-			t.Errorf("asked %d times", db.asked)
+		if asked := db.asked.Load(); asked != 5 {
+			t.Errorf("asked %d times", asked)
 		}
 		cancel()
 		<-ended
@@ -132,7 +133,7 @@ func TestARunnerLooksForWorkWhenItIsWokenAndStopsAtOnce(t *testing.T) {
 type topicOf struct {
 	Journal
 	written  []time.Duration // when, since the beginning
-	finished int64           // -1 while the workers have never committed
+	finished atomic.Int64    // -1 while the workers have never committed
 	begun    time.Time
 }
 
@@ -147,10 +148,11 @@ func (j *topicOf) Write(_ context.Context, records ...*kgo.Record) (kgo.ProduceR
 }
 
 func (j *topicOf) Standings(context.Context) (map[int32]offset.Standing, error) {
-	if j.finished < 0 {
+	finished := j.finished.Load()
+	if finished < 0 {
 		return nil, nil
 	}
-	return map[int32]offset.Standing{0: offset.StandingOf(j.finished, "")}, nil
+	return map[int32]offset.Standing{0: offset.StandingOf(finished, "")}, nil
 }
 
 // hand has a passage deliver so many events at once.
@@ -222,20 +224,20 @@ func TestAReplayGoesNoFasterThanTheWorkers(t *testing.T) {
 		room(true, "as many as they may have")
 		hand(t, j, p, 2)
 		room(false, "more, and none is finished")
-		j.finished = 2
+		j.finished.Store(2)
 		room(true, "enough are finished")
 		hand(t, j, p, 1)
 		room(false, "one too many again")
 		go func() {
 			time.Sleep(patience / 2)
-			j.finished = 3
+			j.finished.Store(3)
 		}()
 		room(true, "one is finished meanwhile")
 		hand(t, j, p, 1)
-		j.finished = -1
+		j.finished.Store(-1)
 		room(true, "workers that never commit")
 		hand(t, j, p, mostAhead+1)
-		j.finished = 0
+		j.finished.Store(0)
 		time.Sleep(forgotten)
 		room(true, "a topic that has been made anew")
 	})
