@@ -13,7 +13,7 @@ func AppendString(dst []byte, s string) []byte {
 	return append(AppendText(append(dst, '"'), s), '"')
 }
 
-// AppendText is AppendString without the quotes.
+// AppendText is [AppendString] without the quotes.
 func AppendText(dst []byte, s string) []byte {
 	start := 0
 	for i := 0; i < len(s); {
