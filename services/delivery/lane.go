@@ -18,6 +18,7 @@ type lane struct {
 	queue        fifo[*item]
 	urgent       fifo[*item] // second tries of attempts that have begun
 	running      int
+	awake        bool  // among those that are swept
 	queued       bool  // in the ring of its class
 	class        class // of that ring
 	holding      class // that its slots are counted under
@@ -31,8 +32,9 @@ type lane struct {
 	// progressed is when an attempt last ended, or when the lane began to work.
 	progressed time.Time
 	// pace is how many attempts a second have ended lately, ended how many since it was measured last.
-	pace  float64
-	ended int
+	pace     float64
+	ended    int
+	measured time.Time
 	// clearsAt is when what was put back so far will have come back and drained.
 	clearsAt time.Time
 	usedAt   time.Time
@@ -150,9 +152,13 @@ func (ln *lane) drains(now time.Time) time.Duration {
 
 // measure takes how many attempts have ended since it was called last, into an average over about a second: one that has just
 // ended after ten seconds does not make the endpoint a quick one.
-func (ln *lane) measure(elapsed time.Duration) {
-	ln.pace += (float64(ln.ended)/elapsed.Seconds() - ln.pace) * min(elapsed.Seconds(), 1)
-	ln.ended = 0
+func (ln *lane) measure(now time.Time) {
+	elapsed := now.Sub(ln.measured).Seconds()
+	if elapsed <= 0 {
+		return
+	}
+	ln.pace += (float64(ln.ended)/elapsed - ln.pace) * min(elapsed, 1)
+	ln.ended, ln.measured = 0, now
 }
 
 // longestDeferral follows how long the endpoint takes, where it has no room: how much it can take is an estimate, and one made in

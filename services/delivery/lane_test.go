@@ -550,3 +550,33 @@ func TestARateIsKeptByWaitingAndByPuttingBack(t *testing.T) {
 		}
 	})
 }
+
+// What is swept four times a second is what may need it, however many endpoints there are.
+func TestLanesAtRestAreNotSweptAndForgottenInTime(t *testing.T) {
+	b := newBench(64, 8)
+	const endpoints = 100
+	for round := range 20 {
+		for n := range endpoints {
+			id := fmt.Sprint(n)
+			b.offerTo(id)
+			b.now = b.now.Add(time.Millisecond)
+			b.finish(id, answered, 0)
+		}
+		if b.sweep(b.now); round > 0 && b.byID["0"].pace < 1 {
+			t.Fatalf("round %d: ten attempts a second are a pace of %v", round, b.byID["0"].pace)
+		}
+	}
+	b.now = b.now.Add(time.Minute)
+	if b.sweep(b.now); len(b.awake) != 0 {
+		t.Errorf("%d lanes are swept in which there is nothing to do", len(b.awake))
+	}
+	b.offerTo("0")
+	if b.sweep(b.now); len(b.awake) != 1 || b.byID["0"].pace != 0 {
+		t.Errorf("%d lanes are swept of which one works; its pace is %v after a minute's rest", len(b.awake), b.byID["0"].pace)
+	}
+	b.now = b.now.Add(forgetLane + time.Second)
+	b.sweep(b.now)
+	if len(b.byID) != 1 || b.under("0") != 1 {
+		t.Errorf("%d lanes are known, want the one at work", len(b.byID))
+	}
+}

@@ -17,6 +17,7 @@ type lanes struct {
 
 	mu      sync.Mutex
 	byID    map[string]*lane
+	awake   []*lane // those in which something may be to be done
 	rings   [classes]*ring
 	turn    class
 	running int
@@ -25,7 +26,8 @@ type lanes struct {
 	perLane int
 	part    float64 // of the topic's partitions, owned by this worker
 	closed  bool
-	sweptAt time.Time
+	// lookedOver is when lanes that nobody uses were forgotten last.
+	lookedOver time.Time
 
 	// direct is set while whoever gives a slot back may take it again: the first item to begin is then left in follower.
 	direct   bool
@@ -84,6 +86,7 @@ func (l *lanes) offer(it *item, now time.Time) (putBack, bool) {
 	defer l.mu.Unlock()
 	ln := l.of(it.delivery)
 	ln.usedAt = now
+	l.rouse(ln, now)
 	if reason := ln.refusal(now, ln.queue.len()); reason != webhook.ReasonNone {
 		return putBack{it, ln.deferral(now, reason), reason}, false
 	}
@@ -119,6 +122,7 @@ func (l *lanes) resume(it *item, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	it.lane.urgent.push(it)
+	l.rouse(it.lane, now)
 	l.wake(it.lane, now)
 	l.dispatch(now)
 }
@@ -207,24 +211,28 @@ func (l *lanes) underway() int {
 	return l.running
 }
 
+// rouse has a lane swept from now on, until it rests.
+func (l *lanes) rouse(ln *lane, now time.Time) {
+	if !ln.awake {
+		ln.measure(now)
+		ln.awake = true
+		l.awake = append(l.awake, ln)
+	}
+}
+
 // sweep takes what would wait too long from the queues, looks again at lanes that were waiting, and forgets lanes that
 // nobody uses.
 func (l *lanes) sweep(now time.Time) []putBack {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var late []putBack
-	elapsed := now.Sub(l.sweptAt)
-	l.sweptAt = now
-	for id, ln := range l.byID {
-		if elapsed > 0 {
-			ln.measure(elapsed)
-		}
-		if ln.rests() {
-			if now.Sub(ln.usedAt) > forgetLane {
-				delete(l.byID, id)
-			}
+	awake := l.awake[:0]
+	for _, ln := range l.awake {
+		ln.measure(now)
+		if ln.awake = !ln.rests(); !ln.awake {
 			continue
 		}
+		awake = append(awake, ln)
 		for ln.queue.len() > 0 {
 			reason := ln.refusal(now, ln.queue.len()-1)
 			if reason == webhook.ReasonNone {
@@ -234,8 +242,23 @@ func (l *lanes) sweep(now time.Time) []putBack {
 		}
 		l.wake(ln, now)
 	}
+	clear(l.awake[len(awake):])
+	l.awake = awake
 	l.dispatch(now)
+	l.forgetUnused(now)
 	return late
+}
+
+func (l *lanes) forgetUnused(now time.Time) {
+	if now.Sub(l.lookedOver) < forgetLane/10 {
+		return
+	}
+	l.lookedOver = now
+	for id, ln := range l.byID {
+		if !ln.awake && now.Sub(ln.usedAt) > forgetLane {
+			delete(l.byID, id)
+		}
+	}
 }
 
 // close lets nothing queued begin any more, except the second tries of attempts that have begun.
