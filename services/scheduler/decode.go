@@ -113,8 +113,12 @@ func readRetry(record *kgo.Record, longest time.Duration, now time.Time) (retryq
 	if record.Attrs.TimestampType() != brokerTime && appended.After(now) {
 		appended = now
 	}
+	due := dueAt(appended, retry.Delay, longest)
+	if noRoom(retry.Reason) {
+		due = onGrid(due)
+	}
 	return retryqueue.Op{
-		Trip: trip, Due: dueAt(appended, retry.Delay, longest), Offset: record.Offset, Lane: retryqueue.LaneOf(retry.Delivery.SubscriptionID),
+		Trip: trip, Due: due, Offset: record.Offset, Lane: retryqueue.LaneOf(retry.Delivery.SubscriptionID),
 	}, retry.Reason, nil
 }
 

@@ -6,11 +6,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
 	"pgregory.net/rapid"
 
 	"github.com/hookline/hookline/pkg/retryqueue"
 	"github.com/hookline/hookline/pkg/retryqueue/indextest"
 	"github.com/hookline/hookline/pkg/webhook"
+	"github.com/hookline/hookline/pkg/wire"
 )
 
 // world is one partition with everything that can happen to it, one step at a time: the log, the index as its model,
@@ -314,6 +316,28 @@ func TestARetryIsDueAfterItsDelayWithinBounds(t *testing.T) {
 	} {
 		if got := dueAt(appended, delay, 24*time.Hour).Sub(appended); got != want {
 			t.Errorf("delay %v: due after %v, want %v", delay, got, want)
+		}
+	}
+}
+
+// What had no room comes back together with others, never earlier than was asked and never much later. An attempt's schedule is the contract's.
+func TestOnlyWhatHadNoRoomIsDueOnTheGrid(t *testing.T) {
+	now := time.UnixMilli(1_763_772_000_000)
+	for reason, rounded := range map[webhook.Reason]bool{
+		webhook.ReasonConcurrency: true, webhook.ReasonRate: true, webhook.ReasonBreaker: true,
+		webhook.ReasonPaused: false, webhook.ReasonConfig: false, webhook.ReasonHTTPStatus: false, webhook.ReasonTimeout: false,
+	} {
+		for late, want := range map[time.Duration]time.Duration{0: 0, time.Millisecond: grid, 99 * time.Millisecond: grid, grid: grid, grid + time.Millisecond: 2 * grid} {
+			if !rounded {
+				want = late
+			}
+			retry := retryOf(trip(1), 5*time.Second+late)
+			retry.Reason = reason
+			record := &kgo.Record{Key: []byte(trip(1).String()), Value: wire.EncodeRetry(retry), Timestamp: now}
+			op, got, err := readRetry(record, time.Hour, now)
+			if err != nil || got != reason || op.Due.Sub(now)-5*time.Second != want {
+				t.Errorf("%s, %v past the grid: due after %v (%s, %v)", reason, late, op.Due.Sub(now), got, err)
+			}
 		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 type pace struct {
 	mu    sync.Mutex
 	total int // fired or about to be, and unfinished
+	most  int // that total may become, when that was asked last
 	lanes map[uint16]*lane
 	fired map[int32][]firing // by partition of the deliveries topic
 	// stopped is set while nothing fits, until something is finished.
@@ -71,7 +72,7 @@ func (p *pace) room(b bounds, now time.Time) (room int, wait time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	room = max(0, b.unfinished-p.total)
-	p.stopped, p.speed = room == 0, b.speed
+	p.stopped, p.speed, p.most = room == 0, b.speed, b.unfinished
 	if p.stopped {
 		return 0, 0
 	}
@@ -84,6 +85,13 @@ func (p *pace) room(b bounds, now time.Time) (room int, wait time.Duration) {
 	}
 	next := max(p.spent.Add(each).Sub(now), 1)
 	return 0, now.Add(next - 1 - p.phase).Truncate(b.turn).Add(b.turn + p.phase).Sub(now)
+}
+
+// pressed reports whether more is due than may be fired, or will be before long.
+func (p *pace) pressed() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.crowded.IsZero() || p.total > p.most/2
 }
 
 // interval is how long so many take.

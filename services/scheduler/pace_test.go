@@ -5,10 +5,13 @@ import (
 	"maps"
 	"slices"
 	"sort"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/hookline/hookline/pkg/offset"
 	"github.com/hookline/hookline/pkg/retryqueue"
@@ -426,6 +429,43 @@ func TestAPathOfWhichNothingIsKnownOfLateGetsAsMuchAsAnyPathTakes(t *testing.T) 
 			t.Errorf("%s: %+v, want %d to %d unfinished and %v a second", name, b, test.atLeast, test.atMost, test.speed)
 		}
 	}
+}
+
+// To ask the group is work for Kafka, which is worth it only where somebody waits for the answer.
+func TestWorkersAreLookedAtSeldomWhileThereIsRoomAndOftenWhileThereIsNone(t *testing.T) {
+	inBubble(t, func(r *rig) {
+		var looks atomic.Int32
+		r.broker.ControlKey(kmsg.OffsetFetch.Int16(), func(kmsg.Request) (kmsg.Response, error, bool) {
+			r.broker.KeepControl()
+			looks.Add(1)
+			return nil, nil, false
+		})
+		r.start()
+		r.after(20 * time.Second)
+		r.must(kadm.NewClient(r.client).CommitAllOffsets(context.Background(), r.cluster.GroupID("delivery"), kadm.OffsetsFromFetches(kgo.Fetches{{
+			Topics: []kgo.FetchTopic{{Topic: r.cluster.Topics.Deliveries, Partitions: []kgo.FetchPartition{{Records: []*kgo.Record{{Topic: r.cluster.Topics.Deliveries}}}}}},
+		}})))
+		for n := range 100 {
+			r.retry(30*time.Second+time.Duration(n)*100*time.Millisecond, trip(n))
+		}
+		var storm []webhook.Trip
+		for n := 100; n < 5000; n += 500 {
+			storm = append(storm, tripsTo(n, n+500)...)
+			r.retry(45*time.Second, storm[len(storm)-500:]...)
+		}
+		for _, test := range []struct {
+			name        string
+			begins      time.Duration
+			least, most int32
+		}{{"a trickle", 30 * time.Second, 15, 25}, {"a storm", 6 * time.Second, 80, 125}} {
+			r.after(test.begins)
+			before := looks.Load()
+			r.after(10 * time.Second)
+			if got := looks.Load() - before; got < test.least || got > test.most {
+				t.Errorf("%s: asked %d times in ten seconds, want %d to %d", test.name, got, test.least, test.most)
+			}
+		}
+	})
 }
 
 // The workers commit nothing for a while: what is due waits in the index, not in front of what is new. Then they go on.

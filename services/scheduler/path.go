@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,10 +37,11 @@ type path struct {
 }
 
 const (
-	// lookEvery is how often the group is asked while something fired is unfinished; stale is when a rate can no longer be
-	// taken from the last answer.
+	// lookEvery is how often the group is asked while something fired is unfinished, and calmly how often where there is room enough.
 	lookEvery = 100 * time.Millisecond
-	stale     = 3 * time.Second
+	calmly    = 500 * time.Millisecond
+	// stale is when a rate can no longer be taken from the last answer.
+	stale = 3 * time.Second
 	// smoothing is about over how long the rates are averaged.
 	smoothing = 2 * time.Second
 	// firstRate is taken where nothing is known of late, or the path keeps up with everything.
@@ -72,14 +74,13 @@ func (p *path) began() {
 
 // deferred notes why a delivery of a lane waits: one that its endpoint had no room for did not pass the path.
 func (p *path) deferred(trip webhook.Trip, lane uint16, reason webhook.Reason, now time.Time) {
-	switch reason {
-	case webhook.ReasonConcurrency, webhook.ReasonRate, webhook.ReasonBreaker:
-		p.putBack.Add(1)
-		if trip.Number > 1 { // the first is of a new event
-			p.cameBack.Add(1)
-			p.refused[lane].Store(now.UnixMilli())
-		}
-	default:
+	if !noRoom(reason) {
+		return
+	}
+	p.putBack.Add(1)
+	if trip.Number > 1 { // the first is of a new event
+		p.cameBack.Add(1)
+		p.refused[lane].Store(now.UnixMilli())
 	}
 }
 
@@ -167,6 +168,7 @@ func average(perSecond *float64, counted float64, elapsed time.Duration) {
 // followPath looks at the delivery group as long as something fired is unfinished, and lets shards go on that wait for
 // room.
 func (s *Service) followPath(ctx context.Context) {
+	var looked time.Time
 	for {
 		select {
 		case <-ctx.Done():
@@ -174,6 +176,10 @@ func (s *Service) followPath(ctx context.Context) {
 		case <-s.path.begun:
 		}
 		for unfinished := true; unfinished && run.Pause(ctx, lookEvery); {
+			if time.Since(looked) < calmly && !s.pressed() {
+				continue
+			}
+			looked = time.Now()
 			// A group that cannot be asked leaves the bounds as they are: what was fired counts as unfinished.
 			points, err := s.lookAtPath(ctx)
 			s.kafka.report(ctx, askPath, err)
@@ -183,6 +189,10 @@ func (s *Service) followPath(ctx context.Context) {
 			unfinished = s.settle(points, time.Now())
 		}
 	}
+}
+
+func (s *Service) pressed() bool {
+	return slices.ContainsFunc(s.owned(), func(sh *shard) bool { return sh.pace.pressed() })
 }
 
 // settle takes what is finished off the books, and reports whether anything is left.

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/hookline/hookline/pkg/retryqueue"
+	"github.com/hookline/hookline/pkg/webhook"
 )
 
 // position is where one partition's shard stands between its log and its index. It is the core of the protocol as plain
@@ -91,4 +92,15 @@ func resync(known, stored int64, log extent, damaged bool) plan {
 // defect wrote. longest is the longest delay that a contract has; a fifth is added for jitter.
 func dueAt(appended time.Time, delay, longest time.Duration) time.Time {
 	return appended.Add(min(max(delay, 0), longest+longest/5))
+}
+
+// grid is what the due times of deliveries without room are rounded up to. When there will be room is an estimate, and what is due at
+// the same moment is fired with the same requests.
+const grid = 100 * time.Millisecond
+
+func onGrid(t time.Time) time.Time { return t.Add(grid - 1).Truncate(grid) }
+
+// noRoom reports whether a delivery waits because its endpoint takes no more for now.
+func noRoom(why webhook.Reason) bool {
+	return why == webhook.ReasonConcurrency || why == webhook.ReasonRate || why == webhook.ReasonBreaker
 }
