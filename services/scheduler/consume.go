@@ -24,7 +24,7 @@ const (
 	// pollMost is how many records are taken at once, of several partitions where several have some.
 	pollMost = 4 * retryqueue.MaxOps
 	// breath is how long nothing is polled after a poll that brought little: what is put back, and the tombstones of what is firing, come in
-	// trickles, each a fetch and a call of Redis otherwise. No retry that is worth its name is due much sooner.
+	// trickles, each a fetch and a call of Redis otherwise. A retry that is due sooner than it is read is late by that.
 	breath = 100 * time.Millisecond
 	// quiet is how long a gated partition may hear nothing before its log is asked whether anything is left.
 	quiet = time.Second

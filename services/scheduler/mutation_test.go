@@ -143,6 +143,21 @@ var mutations = []struct {
 		"TestNoMoreIsFired",
 	},
 	{
+		"a trickle is looked at as often as a storm", "path.go",
+		"if time.Since(looked) < calmly && !s.pressed() {", "if false {",
+		"TestWorkersAreLookedAt",
+	},
+	{
+		"a storm is looked at as seldom as a trickle", "path.go",
+		"< calmly && !s.pressed() {", "< calmly {",
+		"TestWorkersAreLookedAt",
+	},
+	{
+		"what had no room comes back one by one", "decode.go",
+		"due = onGrid(due)", "",
+		"TestOnlyWhatHadNoRoom",
+	},
+	{
 		"what has been claimed is moved", "../../pkg/retryqueue/lua/move.lua",
 		"score and math.floor(tonumber(score)) == tonumber(ARGV[arg + 1])", "score",
 		"../../pkg/retryqueue TestTheEmbeddedRedis",
