@@ -144,7 +144,7 @@ var mutations = []struct {
 	},
 	{
 		"a trickle is looked at as often as a storm", "path.go",
-		"if time.Since(looked) < calmly && !s.pressed() {", "if false {",
+		"if time.Since(looked) < calmly && !s.pressed() {", "if time.Since(looked) < 0 {",
 		"TestWorkersAreLookedAt",
 	},
 	{
