@@ -21,7 +21,7 @@ import (
 const (
 	pollRecords     = 200
 	measureInterval = 250 * time.Millisecond
-	outcomeLinger   = 15 * time.Millisecond
+	outcomeLinger   = 25 * time.Millisecond
 	// With plenty to do, records may gather before the next poll: a fetch for every few of them costs the broker and this
 	// process more than the records. Plenty is what is being sent at such a rate, not what waits for slow endpoints: then a
 	// healthy one would wait for each of these pauses.
@@ -109,7 +109,7 @@ func (s *Service) session(ctx context.Context) error {
 
 func (ss *session) open(ctx context.Context) error {
 	// No receiver waits for an outcome, so outcomes may wait for each other: a request for each of them costs the broker
-	// more than all else it does for a delivery.
+	// more than all else it does for a delivery. Not for long: where a worker is killed, what is waiting is sent again.
 	//
 	// How many may wait for Kafka is bounded by the windows. The client's own bound would hold the poll up, and with it the
 	// deliveries of healthy endpoints, when many are put back at once.
