@@ -25,7 +25,7 @@ const (
 	pollMost = 4 * retryqueue.MaxOps
 	// breath is how long nothing is polled after a poll that brought little: what is put back, and the tombstones of what is firing, come in
 	// trickles, each a fetch and a call of Redis otherwise. A retry that is due sooner than it is read is late by that.
-	breath = 250 * time.Millisecond
+	breath = 100 * time.Millisecond
 	// quiet is how long a gated partition may hear nothing before its log is asked whether anything is left.
 	quiet = time.Second
 )

@@ -327,7 +327,7 @@ func TestOnlyWhatHadNoRoomIsDueOnTheGrid(t *testing.T) {
 		webhook.ReasonConcurrency: true, webhook.ReasonRate: true, webhook.ReasonBreaker: true,
 		webhook.ReasonPaused: false, webhook.ReasonConfig: false, webhook.ReasonHTTPStatus: false, webhook.ReasonTimeout: false,
 	} {
-		for late, want := range map[time.Duration]time.Duration{0: 0, time.Millisecond: grid, grid - time.Millisecond: grid, grid: grid, grid + time.Millisecond: 2 * grid} {
+		for late, want := range map[time.Duration]time.Duration{0: 0, time.Millisecond: grid, 99 * time.Millisecond: grid, grid: grid, grid + time.Millisecond: 2 * grid} {
 			if !rounded {
 				want = late
 			}

@@ -96,7 +96,7 @@ func dueAt(appended time.Time, delay, longest time.Duration) time.Time {
 
 // grid is what the due times of deliveries without room are rounded up to. When there will be room is an estimate, and what is due at
 // the same moment is fired with the same requests.
-const grid = 500 * time.Millisecond
+const grid = 100 * time.Millisecond
 
 func onGrid(t time.Time) time.Time { return t.Add(grid - 1).Truncate(grid) }
 
