@@ -45,8 +45,8 @@ func (b *engineBench) markdown() string {
 	line("- *Deliveries/s* is of the middle half of the requests, so that neither the start nor the tail counts.")
 	line("- *Beside others* and *10,000 endpoints* are measured in %d rounds, each of which compares what was measured within it; the %d count in which "+
 		"others used the machine least, the calmest first.", roundsMade, roundsCounted)
-	line("- *10,000 endpoints*: the first of %d deliveries go to one endpoint after the other, so that all have a connection, and the processes "+
-		"their size, before the middle half; the processor time is of all deliveries. Each lap is between two to one endpoint, and compared with their mean.", speedDeliveries)
+	line("- *10,000 endpoints*: the first of %d deliveries go to one endpoint after the other, so that connections, and most of "+
+		"the worker's memory, are there before the middle half; the processor time is of all deliveries. Each lap is between two to one endpoint, and compared with their mean.", speedDeliveries)
 	line("- *Bare loop*: one process, a member of a group, reads as many bodies as the worker sends from a topic and POSTs them, signed, over %d connections; it commits "+
 		"what is sent, and keeps nothing else. With net/http it has the worker's timeout; with fasthttp it commits nothing. "+
 		"Loops and worker are measured in %d rounds, in turn.", connections, pathRounds)

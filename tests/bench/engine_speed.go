@@ -79,8 +79,8 @@ func (b *engineBench) bareEndpoints(ctx context.Context, name string) error {
 
 const (
 	endpointCount, deadEvery = 10_000, 100
-	// speedDeliveries are so many that the middle half comes after the start: connections are opened in the first seconds, and until the
-	// processes have grown to their size they touch memory for the first time, for which a virtual machine may have to ask its host.
+	// speedDeliveries are so many that the middle half comes after the start: connections are opened in the first seconds, and while
+	// processes grow they touch memory for the first time, for which a virtual machine may have to ask its host.
 	speedDeliveries = 600_000
 	// Of Zipf's law.
 	zipfS, zipfV = 1.1, 8
