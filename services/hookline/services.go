@@ -75,7 +75,7 @@ type deliveryConfig struct {
 }
 
 func assembleDelivery(ctx context.Context, p *process, cfg *deliveryConfig) (runner, error) {
-	p.collectSeldom()
+	p.useMemory()
 	guard, err := p.guard(ctx, cfg.Egress)
 	if err != nil {
 		return nil, err
@@ -88,14 +88,16 @@ func assembleDelivery(ctx context.Context, p *process, cfg *deliveryConfig) (run
 	})
 }
 
-// collectSeldom has the collector wait until there is garbage for 64 MiB more than is alive, unless the operator has set it. A
-// delivery worker holds little and throws much away, so that collecting took a sixteenth of its processor time; one that holds
-// connections to thousands of endpoints must not be given a multiple of them.
-func (p *process) collectSeldom() {
+// useMemory trades memory for speed, as a delivery worker can, unless the operator has set how much there is. The collector waits
+// until there is garbage for 64 MiB more than is alive: a worker holds little and throws much away, so that collecting took a
+// sixteenth of its processor time; one that holds connections to thousands of endpoints must not be given a multiple of them. What
+// it does hold it touches seldom, which is what huge pages help.
+func (p *process) useMemory() {
 	if p.environ["GOGC"] == "" && p.environ["GOMEMLIMIT"] == "" {
 		// It counts as alive. Nobody writes to it, so it takes address space and no memory.
 		ballast := make([]byte, 64<<20)
 		p.atClose(func() { runtime.KeepAlive(ballast) })
+		run.PreferHugePages(256 << 20)
 	}
 }
 

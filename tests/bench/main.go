@@ -14,6 +14,8 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+
+	"github.com/hookline/hookline/pkg/run"
 )
 
 func main() {
@@ -27,6 +29,8 @@ func main() {
 
 func command(ctx context.Context, args []string) error {
 	if part := partOf(args); part != nil {
+		// As workers do.
+		run.PreferHugePages(512 << 20)
 		return part(ctx, args[1:])
 	}
 	flags := flag.NewFlagSet("bench", flag.ExitOnError)
