@@ -57,7 +57,9 @@ type endpointsRound struct{ before, spread, after lap }
 // single is how many deliveries a second one endpoint would have got meanwhile.
 func (r endpointsRound) single() float64 { return (r.before.perSecond + r.after.perSecond) / 2 }
 func (r endpointsRound) ratio() float64  { return r.spread.perSecond / r.single() }
-func (r endpointsRound) String() string  { return fmt.Sprintf("%.2f", r.ratio()) }
+func (r endpointsRound) String() string {
+	return fmt.Sprintf("%.2f, %.0f between %.0f and %.0f", r.ratio(), r.spread.perSecond, r.before.perSecond, r.after.perSecond)
+}
 
 // bareEndpoints makes the same comparison with a bare loop, of which no endpoint is dead: how much of the speed the connections
 // cost by themselves, at both of their ends.

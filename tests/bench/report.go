@@ -96,6 +96,12 @@ func describeMachine(ctx context.Context) Machine {
 	if text, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
 		m.Kernel += " " + strings.TrimSpace(string(text))
 	}
+	if text, err := os.ReadFile("/sys/kernel/mm/transparent_hugepage/enabled"); err == nil {
+		// All settings are there, the one in force in brackets.
+		_, rest, _ := strings.Cut(string(text), "[")
+		inForce, _, _ := strings.Cut(rest, "]")
+		m.Kernel += ", huge pages: " + inForce
+	}
 	m.CPU = fmt.Sprintf("%s, %d cores", m.CPU, runtime.NumCPU())
 	return m
 }
