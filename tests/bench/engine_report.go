@@ -41,7 +41,7 @@ func (b *engineBench) markdown() string {
 	line("Kafka (one broker), Redis, the workers (default settings), a scheduler where retries come due, the receiver (fasthttp) and the bench are processes of one machine, " +
 		"on loopback addresses; endpoints that are told apart have addresses of their own. The bench writes deliveries of 300 bytes of data in " + fmt.Sprint(partitions) +
 		" partitions as the router would, under the contract `standard`; nothing reads the attempts. " +
-		"Where the system's setting for huge pages is `madvise`, the worker, the bench's own processes and Kafka ask for them.\n")
+		"Where the system's setting for huge pages is `madvise`, the worker and the bench's own processes ask for them, and Kafka where `KAFKA_JAVA_OPTS` does not replace its options.\n")
 	line("- *Latency* is from when the bench writes a delivery to when the receiver has read the request.")
 	line("- *Deliveries/s* is of the middle half of the requests, so that neither the start nor the tail counts.")
 	line("- *Beside others* and *10,000 endpoints* are measured in %d rounds, each of which compares what was measured within it; the %d count in which "+
